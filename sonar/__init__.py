@@ -1,0 +1,3 @@
+"""Sonar: watches computing clusters."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""Configuration files: reading, checking, and errors that name file and key."""

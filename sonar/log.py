@@ -1,0 +1,67 @@
+"""Logging of the executables: to the journal with structured fields where stderr is the journal, else to stderr.
+
+Library code does not log; it raises or returns. Executables call `setup` once and `run` around their main function.
+Fields are given as `extra={"SONAR_CLUSTER": ...}`: upper-case names only, see sonar-units(7) for the list.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from sonar.errors import SonarError
+
+__all__ = ["run", "setup"]
+
+# sd-daemon(3): a line on stderr may begin with its syslog priority in angle brackets.
+_PRIORITY = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
+
+
+def setup(identifier: str, *, verbose: bool = False) -> None:
+    """Send the log of this process to where it belongs: journal, service manager or terminal."""
+    handler = _journal_handler(identifier) if _stderr_is_journal() else None
+    if handler is None:
+        handler = logging.StreamHandler()
+        under_systemd = "INVOCATION_ID" in os.environ and not sys.stderr.isatty()
+        handler.setFormatter(_PriorityFormatter() if under_systemd else logging.Formatter(f"{identifier}: %(message)s"))
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler], force=True)
+
+
+def run(program: str, main: Callable[[Sequence[str]], int]) -> int:
+    """Return the exit status of `main(argv)`: what is wrong becomes one line on stderr, never a traceback."""
+    try:
+        return main(sys.argv[1:])
+    except SonarError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of a pipe has gone: not an error, and nothing may be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _stderr_is_journal() -> bool:
+    """Whether stderr is the very stream that systemd connected to the journal ($JOURNAL_STREAM, systemd.exec(5))."""
+    try:
+        device, inode = map(int, os.environ.get("JOURNAL_STREAM", "").split(":"))
+        status = os.fstat(2)
+    except (ValueError, OSError):
+        return False
+    return (status.st_dev, status.st_ino) == (device, inode)
+
+
+def _journal_handler(identifier: str) -> logging.Handler | None:
+    try:
+        from systemd import journal
+    except ImportError:
+        return None
+    handler: logging.Handler = journal.JournalHandler(SYSLOG_IDENTIFIER=identifier)
+    return handler
+
+
+class _PriorityFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        priority = _PRIORITY.get(record.levelno, 6)
+        return "\n".join(f"<{priority}>{line}" for line in super().format(record).splitlines())

@@ -1,0 +1,1 @@
+"""The node side: sampling (sonard) and delivery (exfiltrate)."""

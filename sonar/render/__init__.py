@@ -1,0 +1,1 @@
+"""Tables become text: fixed columns, CSV, JSON, awk."""

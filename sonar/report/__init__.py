@@ -1,0 +1,1 @@
+"""Answers become documents: the reports of naicreport."""

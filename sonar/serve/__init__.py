@@ -1,0 +1,1 @@
+"""What both HTTP servers share: sockets, TLS, life cycle, identities, health."""

@@ -1,0 +1,18 @@
+"""The verbs of sonalyze: one module each, imported when asked for."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sonar.verbs.declare import Verb
+
+__all__ = ["NAMES", "verb"]
+
+# In the order that help lists them. The module sonar.verbs.NAME holds the declaration as VERB.
+NAMES = ("jobs", "load", "uptime", "parse", "metadata")
+
+
+def verb(name: str) -> "Verb":
+    """Return the declaration of a verb; `name` is one of NAMES."""
+    declared: Verb = import_module(f"sonar.verbs.{name}").VERB
+    return declared

@@ -1,0 +1,121 @@
+"""How a verb of sonalyze is declared: its options and fields as data, one module a verb.
+
+From these declarations come the command line and its help, `--fmt` and `--fmt=help`, the parameters of the HTTP API
+and of remote requests, and the tests that hold the man pages true. A verb's module builds one `Verb` called `VERB`;
+`sonar.verbs` knows the modules by name and imports one when it is asked for. Declaring imports nothing heavy:
+pyarrow and numpy are imported inside `run` and `write`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from sonar.render.formats import Format
+
+    from sonar.verbs.query import Query
+
+__all__ = ["Field", "Kind", "Option", "OptionType", "Result", "Verb"]
+
+
+class OptionType(Enum):
+    """What the value of an option is; `sonar.verbs.parameters` parses and checks it."""
+
+    FLAG = "flag"  # no value; over HTTP `true`
+    TEXT = "text"
+    UINT = "count"  # unsigned whole number -> int
+    FLOAT = "number"
+    DATE = "date"  # YYYY-MM-DD, Nd, Nw -> the text, resolved by sonar.verbs.query
+    DURATION = "duration"  # 1w2d3h4m -> seconds
+    HOSTS = "hosts"  # host patterns -> the text, parsed by sonar.hosts
+    PATH = "path"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option of a verb: `--name VALUE` on the command line, `name=VALUE` over HTTP."""
+
+    name: str
+    help: str
+    type: OptionType = OptionType.TEXT
+    short: str = ""
+    repeat: bool = False  # may be given several times; its value is then a tuple
+    default: Any = None  # value when absent; a FLAG's is False, a repeatable one's ()
+    required: bool = False
+    metavar: str = ""
+    local: bool = False  # only on the command line of the machine that has the data, never over HTTP
+
+
+class Kind(Enum):
+    """What a field's column holds, which decides its text (`sonar.render.values`)."""
+
+    TEXT = "text"
+    INT = "whole number"
+    FLOAT = "number"  # shortest decimal, no exponent
+    CEIL = "number, rounded up"
+    ROUND = "number, rounded"  # half away from zero
+    TRUNC = "number, cut"  # toward zero
+    GPUS = "set of cards"  # uint64 mask: none, unknown, 0,2,5
+    HOSTS = "set of hosts"  # list<string> of full names; compressed in text
+    MINUTE = "time"  # instant -> YYYY-MM-DD HH:MM
+    DATE = "date"  # instant -> YYYY-MM-DD
+    CLOCK = "time of day"  # instant -> HH:MM
+    ISO = "ISO time"  # instant -> YYYY-MM-DDTHH:MM:SSZ
+    SECONDS = "seconds"  # instant or duration, whole seconds
+    DURATION = "duration"  # seconds -> 0d 0h 5m, to the minute
+    HEX = "bits"  # 0x..
+    BOOL = "yes or no"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of a verb's rows: what `--fmt` can name."""
+
+    name: str
+    kind: Kind
+    help: str
+    column: str = ""  # column of the result table that holds it; by default the name, with `-`, `/` as `_`
+    unit: str = ""
+    default: Any = None  # value that `nodefaults` leaves out; None: always printed
+    relative: bool = False  # a share of the host's capacity: needs a configuration file
+
+    @property
+    def source(self) -> str:
+        """The column of the result table that the field prints."""
+        return self.column or self.name.replace("-", "_").replace("/", "_")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a verb answers: rows, and how they fall into blocks where the verb prints several tables.
+
+    Each block is (title, first row, number of rows); without blocks all rows are one table. `facts` holds what a
+    verb's own writer needs beside the rows (load: the description and cards of each block's host).
+    """
+
+    rows: "pa.Table"
+    blocks: tuple[tuple[str, int, int], ...] | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One verb: what it takes, what it gives, and the pure function from samples to rows."""
+
+    name: str
+    summary: str
+    options: tuple[Option, ...]  # filter options, then print options: the order of remote requests
+    fields: tuple[Field, ...]
+    aliases: Mapping[str, tuple[str, ...]]
+    default_fields: str  # a --fmt value
+    run: Callable[["Query"], Result]
+    default_format: str = "fixed"  # or csv
+    takes_config: bool = False
+    # Commands and users left out before anything else: see sonar.verbs.query.
+    excludes_system_commands: bool = False
+    excludes_heartbeats: bool = False
+    everyone: bool = False  # without --user: everyone's records, not only the caller's
+    check: Callable[[Mapping[str, Any]], None] | None = None  # raises UsageError for options that do not go together
+    write: "Callable[[Result, Format, TextIO], None] | None" = None  # None: one table by sonar.render

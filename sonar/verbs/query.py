@@ -1,0 +1,41 @@
+"""A question ready to be answered: the samples to read, the filters, the window and the present time.
+
+CLI, HTTP server, reports and tests build a `Query` (see `sonar.verbs.parameters`) and hand it to a verb's `run`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sonar.analysis.select import RecordFilter
+    from sonar.config.nodes import NodeTable
+    from sonar.read.scan import Scan
+
+__all__ = ["Query", "Window"]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The instants asked for, both inclusive; a limit that is not `active` selects nothing and is only inferred.
+
+    With the log tree both limits are active. With explicit files a limit is active only if its option was given.
+    """
+
+    start: int
+    end: int
+    start_active: bool = True
+    end_active: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One question to one verb."""
+
+    options: Mapping[str, Any]  # parsed values of the verb's own options, by name, defaults filled in
+    scan: "Scan"
+    filter: "RecordFilter"  # users, commands, jobs, hosts; not time
+    window: Window
+    now: int
+    nodes: "NodeTable | None" = None  # capacities of the hosts (--config-file)
+    fields: tuple[str, ...] = ()  # names of the fields that will be printed, after aliases

@@ -1,0 +1,1 @@
+"""The query server: its HTTP interface and its pages."""
