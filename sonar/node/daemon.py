@@ -105,6 +105,7 @@ class _Sonard:
         self._sampler = sampler
         self._output = output
         self._csv = csv
+        self._told: frozenset[str] = frozenset()
 
     def run_once(self) -> int:
         data, error = self._sample()
@@ -151,8 +152,9 @@ class _Sonard:
             if self._csv:
                 return tagged.error_line(str(error), time=now, host=host), error
             return envelope.error_envelope(str(error), time=now, cluster=cluster, host=host), error
-        for problem in sample.errors:
+        for problem in sorted(set(sample.errors) - self._told):
             _log.warning("%s, sampling without", problem)
+        self._told = frozenset(sample.errors)
         data = tagged.sample_lines(sample) if self._csv else envelope.sample_envelope(sample)
         cost_ms = 1000 * (time.process_time() - began_s)
         _log.debug("%d records, %d bytes, %.1f ms of CPU time", len(sample.records), len(data), cost_ms)

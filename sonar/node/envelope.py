@@ -46,7 +46,10 @@ def time_text(instant: int) -> str:
 
 
 def _line(envelope: Mapping[str, object]) -> bytes:
-    return json.dumps(envelope, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+    return (
+        json.dumps(envelope, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode(errors="replace")
+        + b"\n"
+    )
 
 
 def _meta() -> dict[str, object]:

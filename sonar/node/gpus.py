@@ -114,7 +114,7 @@ class Nvml:
                 for pid, use in self._uses(library, handle, gpu, total_kib).items():
                     uses.setdefault(pid, []).append(use)
             except library.NVMLError as error:
-                gpus[index:] = [Gpu(index, uuid, failing=True)]
+                gpus[index:] = [Gpu(index, uuid, failing=error.value != library.NVML_ERROR_NO_PERMISSION)]
                 errors.append(f"GPU {index}: {error}")
         return GpuReading(gpus, uses, errors)
 

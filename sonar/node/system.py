@@ -70,7 +70,7 @@ def _lines(file: Path) -> list[list[str]]:
 
 
 def _boot_of(stat: list[list[str]]) -> int:
-    return next(int(line[1]) for line in stat if line[0] == "btime")
+    return {line[0]: int(line[1]) for line in stat if line[0] == "btime"}["btime"]
 
 
 def _cpu_seconds(stat: list[list[str]]) -> tuple[int, ...]:

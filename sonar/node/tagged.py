@@ -36,7 +36,7 @@ def sample_lines(sample: Sample) -> bytes:
     if not lines:
         lines = [[*common, f"user={HEARTBEAT_USER}", f"cmd={HEARTBEAT_COMMAND}"]]
     lines[0] += host_fields
-    return "".join(_csv_line(line) for line in lines).encode()
+    return "".join(_csv_line(line) for line in lines).encode(errors="replace")
 
 
 def error_line(detail: str, *, time: int, host: str) -> bytes:
