@@ -7,35 +7,41 @@ import sdnotify
 
 __all__ = ["ready", "reloading", "status", "stopping", "watchdog", "watchdog_period"]
 
-_socket = sdnotify.SystemdNotifier()
+# Without an address to send to, the notifier would leave an unclosed socket behind.
+_socket = sdnotify.SystemdNotifier() if "NOTIFY_SOCKET" in os.environ else None
 
 
 def ready(text: str) -> None:
     """Say that the service is up (or up again, after a reload), with one line of status."""
-    _socket.notify(f"READY=1\nSTATUS={text}")
+    _send(f"READY=1\nSTATUS={text}")
 
 
 def status(text: str) -> None:
     """Set the line that `systemctl status` shows."""
-    _socket.notify(f"STATUS={text}")
+    _send(f"STATUS={text}")
 
 
 def reloading() -> None:
     """Say that a reload has begun; `ready` ends it."""
-    _socket.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+    _send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
 
 def stopping(text: str) -> None:
     """Say that the service drains and then ends."""
-    _socket.notify(f"STOPPING=1\nSTATUS={text}")
+    _send(f"STOPPING=1\nSTATUS={text}")
 
 
 def watchdog() -> None:
     """Feed the watchdog. Call it only after the service has proved to itself that it works."""
-    _socket.notify("WATCHDOG=1")
+    _send("WATCHDOG=1")
 
 
 def watchdog_period() -> float | None:
     """Return how many seconds may pass between two calls of `watchdog` (half the limit); None without a watchdog."""
     limit_us = os.environ.get("WATCHDOG_USEC", "")
     return int(limit_us) / 2e6 if limit_us.isdigit() and int(limit_us) > 0 else None
+
+
+def _send(state: str) -> None:
+    if _socket:
+        _socket.notify(state)
