@@ -51,7 +51,7 @@ lint: all  ## style, types, layers, man pages
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
-	.venv/bin/lint-imports --no-timing
+	.venv/bin/lint-imports --no-logo
 	mandoc -T lint -W warning man/*.[0-9]
 
 bench: all  ## measure; prints the table that HACKING.md quotes
