@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from sonar.render.formats import Format
 
+    from sonar.render.formats import Format
     from sonar.verbs.query import Query
 
 __all__ = ["Field", "Kind", "Option", "OptionType", "Result", "Verb"]
