@@ -5,8 +5,6 @@ import sys
 from pathlib import Path
 from typing import Protocol
 
-from sonar.node.spool import Spool
-
 __all__ = ["FileOutput", "Output", "SpoolOutput", "StandardOutput"]
 
 
@@ -49,6 +47,8 @@ class SpoolOutput:
     """Samples are put into a spool directory, each a file of its own that appears complete or not at all."""
 
     def __init__(self, directory: Path, content_type: str) -> None:
+        from sonar.node.spool import Spool
+
         self._spool = Spool(directory)
         self._content_type = content_type
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Sequence
 from sonar.node.envelope import time_text
 from sonar.node.gpus import ComputeMode, Gpu
 from sonar.node.records import FORMAT_VERSION, ProcessRecord, Sample
-from sonar.read.schema import HEARTBEAT_COMMAND, HEARTBEAT_USER
 
 __all__ = ["CONTENT_TYPE", "base45", "error_line", "load_text", "sample_lines"]
 
@@ -34,7 +33,7 @@ def sample_lines(sample: Sample) -> bytes:
     common = [f"v={FORMAT_VERSION}", f"time={time_text(sample.time)}", f"host={sample.host}"]
     lines = [common + _process_fields(record) for record in sample.records]
     if not lines:
-        lines = [[*common, f"user={HEARTBEAT_USER}", f"cmd={HEARTBEAT_COMMAND}"]]
+        lines = [[*common, "user=_sonar_", "cmd=_heartbeat_"]]
     lines[0] += host_fields
     return "".join(_csv_line(line) for line in lines).encode(errors="replace")
 
