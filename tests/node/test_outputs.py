@@ -1,0 +1,45 @@
+"""Where samples go."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from sonar.node.outputs import FileOutput
+
+
+def test_line_after_a_torn_one_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "log"
+    output = FileOutput(target)
+    output.put(b"first\n")
+    write = os.write
+    room = 3
+
+    def small_disk(file: int, data: bytes) -> int:
+        nonlocal room
+        if not room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written = write(file, data[:room])
+        room -= written
+        return written
+
+    monkeypatch.setattr(os, "write", small_disk)
+    with pytest.raises(OSError, match="No space left"):
+        output.put(b"second\n")
+    monkeypatch.undo()
+    output.put(b"third\n")
+    output.put(b"fourth\n")
+
+    assert target.read_bytes() == b"first\nsec\nthird\nfourth\n"
+
+
+def test_file_that_was_moved_away_is_made_again(tmp_path: Path) -> None:
+    target = tmp_path / "log"
+    output = FileOutput(target)
+
+    output.put(b"first\n")
+    target.rename(tmp_path / "log.1")
+    output.put(b"second\n")
+
+    assert [path.read_bytes() for path in (tmp_path / "log.1", target)] == [b"first\n", b"second\n"]
