@@ -6,8 +6,8 @@ import tempfile
 from pathlib import Path
 
 from measure import measure, table
-
 from sonar.demo.history import write_history
+
 from sonar.times import present
 
 SONALYZE = Path(__file__).resolve().parents[1] / "libexec" / "sonalyze"

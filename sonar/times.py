@@ -80,7 +80,8 @@ def date_limit(text: str, now: int, *, end: bool) -> int:
     if not match:
         raise UsageError(f"Invalid date syntax {text!r}: want YYYY-MM-DD, Nd or Nw")
     try:
-        first = int(datetime(*map(int, match.groups()), tzinfo=UTC).timestamp())  # type: ignore[arg-type]
+        year, month, day = map(int, match.groups())
+        first = int(datetime(year, month, day, tzinfo=UTC).timestamp())
     except (ValueError, OverflowError):
         raise UsageError(f"Invalid date {text!r}") from None
     return first + DAY - 1 if end else first

@@ -39,15 +39,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["COLUMNS", "GPUS_UNKNOWN", "HEARTBEAT_COMMAND", "HEARTBEAT_USER", "LARGEST_GPU", "sample_schema"]
+__all__ = ["COLUMNS", "HEARTBEAT_COMMAND", "HEARTBEAT_USER", "TEXT_COLUMNS", "sample_schema"]
 
 HEARTBEAT_COMMAND = "_heartbeat_"
 HEARTBEAT_USER = "_sonar_"
 
-GPUS_UNKNOWN = 1 << 63
-LARGEST_GPU = 62
-
-_TEXT = ("version", "host", "user", "cmd")
+TEXT_COLUMNS = ("version", "host", "user", "cmd")
 _WHOLE = ("time", "cores", "job", "epoch", "pid", "ppid", "rolledup", "threads")
 _FLOAT = (
     "cpu_pct",
@@ -76,12 +73,13 @@ def sample_schema() -> "pa.Schema":
     import pyarrow as pa
 
     def type_of(column: str) -> "pa.DataType":
-        if column in _TEXT:
+        if column in TEXT_COLUMNS:
             return pa.dictionary(pa.int32(), pa.string())
         if column in _WHOLE:
             return pa.int64()
         if column in _FLOAT:
             return pa.float64()
-        return {"gpus": pa.uint64(), "gpufail": pa.uint8(), "in_container": pa.bool_()}[column]
+        other: dict[str, pa.DataType] = {"gpus": pa.uint64(), "gpufail": pa.uint8(), "in_container": pa.bool_()}
+        return other[column]
 
     return pa.schema([pa.field(name, type_of(name), nullable=name == "epoch") for name in COLUMNS])

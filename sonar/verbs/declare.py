@@ -78,7 +78,7 @@ class Field:
     help: str
     column: str = ""  # column of the result table that holds it; by default the name, with `-`, `/` as `_`
     unit: str = ""
-    default: Any = None  # value that `nodefaults` leaves out; None: always printed
+    default: str | None = None  # text that `nodefaults` leaves out; None: always printed
     relative: bool = False  # a share of the host's capacity: needs a configuration file
 
     @property

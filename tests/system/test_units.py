@@ -2,8 +2,8 @@
 
 import json
 import subprocess
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,12 +16,16 @@ STORE = "var/lib/sonar-server/data/node.example.org"
 
 
 @pytest.fixture(scope="module")
-def running(machine: Machine) -> Iterator[Machine]:
+def running(machine: Machine) -> Machine:
     """Start the server by preset and target, and the node's two services, as an administrator would."""
     machine("systemctl", "preset", "sonar.target", *DAEMONS, "sonar-infiltrate.socket", "sonar-sonalyzed.socket")
     machine("systemctl", "start", "sonar-infiltrate.socket", "sonar-sonalyzed.socket", "sonar.target")
     machine("systemctl", "enable", "--now", "sonar-sonard.service", "sonar-exfiltrate.service", "sonar-node.target")
     return machine
+
+
+def state_is(machine: Machine, unit: str, state: str) -> bool:
+    return machine.property(unit, "ActiveState") == state
 
 
 def curl(machine: Machine, *options: str) -> str:
@@ -71,7 +75,7 @@ def test_confinement_is_as_tight_as_promised(machine: Machine, unit: str, limit:
 
 def test_the_whole_way_under_systemd(running: Machine) -> None:
     for unit in DAEMONS:
-        running.wait(f"{unit} is active", lambda unit=unit: running.property(unit, "ActiveState") == "active")
+        running.wait(f"{unit} is active", partial(state_is, running, unit, "active"))
     assert curl(running, "https://localhost:8086/ping") == "ok"
     assert curl(running, "https://localhost:8087/ping") == "ok"
 
@@ -166,4 +170,4 @@ def test_stopping_the_target_closes_both_ports(running: Machine) -> None:
     running("systemctl", "stop", "sonar-node.target", "sonar.target")
 
     for unit in (*DAEMONS, "sonar-infiltrate.socket", "sonar-sonalyzed.socket", "sonar-sonard.service"):
-        running.wait(f"{unit} is down", lambda unit=unit: running.property(unit, "ActiveState") == "inactive")
+        running.wait(f"{unit} is down", partial(state_is, running, unit, "inactive"))

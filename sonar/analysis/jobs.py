@@ -1,0 +1,148 @@
+"""Jobs: from streams to one row a job, with averages and peaks over its steps."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sonar.analysis.bounds import Bounds, joined
+from sonar.analysis.merge import Steps, merged, union_of_gpus
+from sonar.analysis.samples import NO_EPOCH, Samples, concatenated, dense
+from sonar.analysis.streams import KIB_PER_GB
+
+__all__ = ["AVERAGED", "LIVE_AT_END", "LIVE_AT_START", "Jobs", "classification", "combined_jobs", "jobs_of_host"]
+
+LIVE_AT_END = 1
+LIVE_AT_START = 2
+
+# Result columns of averages and peaks, and how they come from the sums of a step.
+AVERAGED = {
+    "cpu": ("util", 1),
+    "mem": ("cpu_kib", KIB_PER_GB),
+    "res": ("rss_kib", KIB_PER_GB),
+    "gpu": ("gpu_pct", 1),
+    "gpumem": ("gpu_kib", KIB_PER_GB),
+    "thread": ("threads", 1),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Jobs:
+    """One row a job. Averages and peaks are not rounded: CPU and GPU in percent of one core or card, memory in GB."""
+
+    job: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+    samples: np.ndarray  # number of steps
+    averages: dict[str, np.ndarray]
+    peaks: dict[str, np.ndarray]
+    gpus: np.ndarray
+    gpufail: np.ndarray
+    hosts: list[tuple[str, ...]]
+    users: list[tuple[str, ...]]
+    commands: list[tuple[str, ...]]
+
+    def __len__(self) -> int:
+        return len(self.job)
+
+
+def jobs_of_host(streams: Samples, *, over_hosts: bool) -> tuple[Jobs, Samples]:
+    """Return the jobs of one host's streams, and the rows of those jobs that may have run on other hosts too.
+
+    With `over_hosts` these are all that have a number. Else they are those that the batch system has numbered for the
+    whole cluster (epoch 0). Samples of job number 0 are of no job: each stream is a row of its own.
+    """
+    shared = streams["job"] != 0
+    if not over_hosts:
+        shared &= streams["epoch"] == 0
+    own = streams.take(~shared)
+    alone = np.where(own["job"] == 0, own["stream"], NO_EPOCH)
+    return _jobs(own, dense(own["job"], own["epoch"], alone)), streams.take(shared)
+
+
+def combined_jobs(per_host: Iterable[Jobs], shared: Sequence[Samples]) -> Jobs:
+    """Return all jobs: those of each host, and those made from the rows of jobs shared by hosts, merged by number."""
+    parts = [jobs for jobs in per_host if len(jobs)]
+    if rows := [part for part in shared if len(part)]:
+        together = concatenated(rows)
+        stream = dense(together["host"], together["stream"])
+        order = np.lexsort((together["time"], stream))
+        together = together.with_columns(stream=stream).take(order)
+        parts.append(_jobs(together, dense(together["job"])))
+    if not parts:
+        return _jobs_of_nothing()
+    return Jobs(
+        job=np.concatenate([part.job for part in parts]),
+        start=np.concatenate([part.start for part in parts]),
+        end=np.concatenate([part.end for part in parts]),
+        samples=np.concatenate([part.samples for part in parts]),
+        averages={name: np.concatenate([part.averages[name] for part in parts]) for name in AVERAGED},
+        peaks={name: np.concatenate([part.peaks[name] for part in parts]) for name in AVERAGED},
+        gpus=np.concatenate([part.gpus for part in parts]),
+        gpufail=np.concatenate([part.gpufail for part in parts]),
+        hosts=[hosts for part in parts for hosts in part.hosts],
+        users=[users for part in parts for users in part.users],
+        commands=[commands for part in parts for commands in part.commands],
+    )
+
+
+def classification(jobs: Jobs, bounds: dict[str, Bounds]) -> np.ndarray:
+    """Return for each job whether it was live at the first (2) and last (1) sample of its hosts, added."""
+    marks = []
+    for hosts, start, end in zip(jobs.hosts, jobs.start, jobs.end, strict=True):
+        earliest, latest = joined(bounds[host] for host in hosts)
+        marks.append(LIVE_AT_START * (start == earliest) + LIVE_AT_END * (end == latest))
+    return np.array(marks, np.int64)
+
+
+def _jobs_of_nothing() -> Jobs:
+    empty, none = np.zeros(0, np.int64), np.zeros(0)
+    nothing = dict.fromkeys(AVERAGED, none)
+    return Jobs(empty, empty, empty, empty, nothing, nothing, empty.astype(np.uint64), empty, [], [], [])
+
+
+def _jobs(streams: Samples, group: np.ndarray) -> Jobs:
+    """Return one row for each group of streams."""
+    if len(streams) == 0:
+        return _jobs_of_nothing()
+    steps = merged(streams, group)
+    new = np.ones(len(steps), bool)
+    new[1:] = steps.group[1:] != steps.group[:-1]
+    starts = np.flatnonzero(new)
+    ends = np.append(starts[1:], len(steps))
+    _, representative = np.unique(group, return_index=True)
+    averages, peaks = _averages_and_peaks(steps, starts, ends - starts)
+    return Jobs(
+        job=streams["job"][representative],
+        start=steps.time[starts],
+        end=steps.time[ends - 1],
+        samples=ends - starts,
+        averages=averages,
+        peaks=peaks,
+        gpus=union_of_gpus(steps["gpus"], starts),
+        gpufail=np.maximum.reduceat(steps["gpufail"], starts).astype(np.int64),
+        hosts=_words_of_groups(streams, group, "host"),
+        users=_words_of_groups(streams, group, "user"),
+        commands=_words_of_groups(streams, group, "cmd"),
+    )
+
+
+def _averages_and_peaks(
+    steps: Steps, starts: np.ndarray, number: np.ndarray
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    averages, peaks = {}, {}
+    for name, (column, divisor) in AVERAGED.items():
+        values = steps[column] / divisor
+        averages[name] = np.add.reduceat(values, starts) / number
+        peaks[name] = np.maximum(np.maximum.reduceat(values, starts), 0.0)
+    return averages, peaks
+
+
+def _words_of_groups(streams: Samples, group: np.ndarray, column: str) -> list[tuple[str, ...]]:
+    """Return for each group its distinct words, in byte order."""
+    words = streams.words[column]
+    size = max(len(words), 1)
+    pairs = np.unique(group * size + streams[column])
+    groups, codes = np.divmod(pairs, size)
+    starts = np.flatnonzero(np.append(True, groups[1:] != groups[:-1]))
+    return [tuple(words[code] for code in part) for part in np.split(codes, starts[1:])]

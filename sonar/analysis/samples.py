@@ -1,0 +1,94 @@
+"""Samples as NumPy columns: numbers as they are, texts as codes whose order is the byte order of the texts."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sonar.read.schema import TEXT_COLUMNS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["NO_EPOCH", "Samples", "concatenated", "dense", "samples_of"]
+
+NO_EPOCH = -1
+"""Stands for an epoch that is not known; equal to itself only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Rows as columns of equal length; `words[column][code]` is the text behind a code."""
+
+    columns: dict[str, np.ndarray]
+    words: dict[str, list[str]]
+
+    def __getitem__(self, column: str) -> np.ndarray:
+        return self.columns[column]
+
+    def __len__(self) -> int:
+        return len(self.columns["time"])
+
+    def take(self, rows: np.ndarray) -> "Samples":
+        """Return the rows of a mask or in the order of an index."""
+        return Samples({name: values[rows] for name, values in self.columns.items()}, self.words)
+
+    def with_columns(self, **columns: np.ndarray) -> "Samples":
+        """Return the same rows with columns added or replaced."""
+        return Samples(self.columns | columns, self.words)
+
+    def texts(self, column: str) -> Iterator[str]:
+        """Yield the text of each row."""
+        words = self.words[column]
+        return (words[code] for code in self.columns[column])
+
+
+def samples_of(table: "pa.Table") -> Samples:
+    """Return the rows of a table of the sample schema, in order."""
+    columns: dict[str, np.ndarray] = {}
+    words: dict[str, list[str]] = {}
+    combined = table.unify_dictionaries().combine_chunks()
+    for name in combined.column_names:
+        column: Any = combined.column(name)
+        if name in TEXT_COLUMNS:
+            array: Any = column.chunk(0) if column.num_chunks else None
+            texts = [] if array is None else array.dictionary.to_pylist()
+            ordered = sorted(set(texts), key=str.encode)
+            rank = {text: code for code, text in enumerate(ordered)}
+            ranks = np.array([rank[text] for text in texts], np.int64)
+            columns[name] = ranks[array.indices.to_numpy()] if texts and len(table) else np.zeros(len(table), np.int64)
+            words[name] = ordered
+        elif name == "epoch":
+            columns[name] = column.fill_null(NO_EPOCH).to_numpy()
+        else:
+            columns[name] = column.to_numpy()
+    return Samples(columns, words)
+
+
+def concatenated(parts: Sequence[Samples]) -> Samples:
+    """Return the rows of all parts, in order, their codes on one vocabulary."""
+    words = {
+        name: sorted({word for part in parts for word in part.words[name]}, key=str.encode) for name in parts[0].words
+    }
+    columns = {}
+    for name in parts[0].columns:
+        pieces = [part[name] for part in parts]
+        if name in words:
+            rank = {word: code for code, word in enumerate(words[name])}
+            tables = [np.array([rank[word] for word in part.words[name]], np.int64) for part in parts]
+            pieces = [table[piece] if len(piece) else piece for table, piece in zip(tables, pieces, strict=True)]
+        columns[name] = np.concatenate(pieces)
+    return Samples(columns, words)
+
+
+def dense(*keys: np.ndarray) -> np.ndarray:
+    """Return for each row the number of its combination of keys, counted in sorted order, the first key first."""
+    order = np.lexsort(keys[::-1])
+    new = np.zeros(len(order), np.int64)
+    for key in keys:
+        ordered = key[order]
+        new[1:] |= ordered[1:] != ordered[:-1]
+    numbers = np.empty(len(order), np.int64)
+    numbers[order] = np.cumsum(new)
+    return numbers

@@ -1,0 +1,52 @@
+"""The record filter: which samples of a stream an answer is about.
+
+It is applied after streams are built, since the sample before the first selected one is needed for its utilization.
+Only hosts may be selected earlier: no stream has two.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from sonar.analysis.samples import Samples
+    from sonar.hosts import HostPatterns
+
+__all__ = ["RecordFilter"]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordFilter:
+    """Sets of users, commands and job numbers; None is everything; what is excluded is so even if it is named too."""
+
+    users: frozenset[str] | None = None
+    exclude_users: frozenset[str] = frozenset()
+    commands: frozenset[str] | None = None
+    exclude_commands: frozenset[str] = frozenset()
+    jobs: frozenset[int] | None = None
+    exclude_jobs: frozenset[int] = frozenset()
+    hosts: "HostPatterns | None" = None  # the scan selects by it
+
+    def mask(self, samples: "Samples") -> "np.ndarray":
+        """Return which rows pass."""
+        import numpy as np
+
+        keep = _words_mask(samples, "user", self.users, self.exclude_users)
+        keep &= _words_mask(samples, "cmd", self.commands, self.exclude_commands)
+        if self.jobs is not None:
+            keep &= np.isin(samples["job"], list(self.jobs))
+        if self.exclude_jobs:
+            keep &= ~np.isin(samples["job"], list(self.exclude_jobs))
+        return keep
+
+
+def _words_mask(
+    samples: "Samples", column: str, included: frozenset[str] | None, excluded: frozenset[str]
+) -> "np.ndarray":
+    """Return which rows have a wanted word: each distinct word is judged once."""
+    import numpy as np
+
+    words = samples.words[column]
+    wanted = np.array([(included is None or word in included) and word not in excluded for word in words], bool)
+    return wanted[samples[column]] if len(words) else np.zeros(len(samples), bool)

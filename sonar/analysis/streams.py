@@ -1,0 +1,116 @@
+"""Streams: the samples of one process, or of one group of rolled-up processes, over time; cleaned, with utilization.
+
+A stream is all samples with the same host, job, epoch, user, command and either process number or, where there is none,
+parent. Of two samples at the same instant the first read counts. A sample's utilization is the CPU time used since the
+stream's previous sample; the first sample of a stream has the mean since the process began.
+"""
+
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sonar.analysis.samples import Samples, dense
+
+if TYPE_CHECKING:
+    from sonar.analysis.select import RecordFilter
+    from sonar.config.nodes import NodeTable
+    from sonar.verbs.query import Window
+
+__all__ = ["KIB_PER_GB", "clean_streams", "selected"]
+
+KIB_PER_GB = 1 << 20
+
+# Where these are not a number, or negative, they count as 0: one bad value must not spoil the sums of a job.
+_NEUTRALIZED = ("cpu_kib", "rss_kib", "gpu_pct", "gpumem_pct", "gpu_kib", "cputime_s")
+
+_OLD_VERSION = re.compile(r"0\.([0-6])(?:\D|\Z)")
+
+
+def clean_streams(samples: Samples, nodes: "NodeTable | None" = None) -> Samples:
+    """Return the samples sorted by stream and time, with columns `stream` (dense number) and `util` (% of a core).
+
+    Samples without a usable utilization are dropped: where the CPU time fell. `nodes` says for which hosts GPU memory
+    is known as a share of the cards only.
+    """
+    group = (samples["rolledup"] > 0) | (samples["pid"] == 0)
+    which = np.where(group, samples["ppid"], samples["pid"])
+    keys = [samples[name] for name in ("host", "job", "epoch", "user", "cmd")]
+    stream = dense(*keys, group, which)
+    order = np.lexsort((samples["time"], stream))  # stable: of equal instants the first read stays first
+    rows = samples.take(order).with_columns(stream=stream[order])
+    stream, time = rows["stream"], rows["time"]
+    duplicate = np.zeros(len(rows), bool)
+    duplicate[1:] = (stream[1:] == stream[:-1]) & (time[1:] == time[:-1])
+    rows = rows.take(~duplicate)
+    rows = rows.with_columns(**{name: _neutral(rows[name]) for name in _NEUTRALIZED})
+    rows = _with_utilization(rows)
+    return _with_gpu_memory(rows, nodes) if nodes else rows
+
+
+def selected(streams: Samples, records: "RecordFilter", window: "Window") -> Samples:
+    """Return the samples of cleaned streams that a question is about: by the record filter and the active limits."""
+    keep = records.mask(streams)
+    if window.start_active:
+        keep &= streams["time"] >= window.start
+    if window.end_active:
+        keep &= streams["time"] <= window.end
+    return streams.take(keep)
+
+
+def _neutral(values: np.ndarray) -> np.ndarray:
+    return np.where(values >= 0, values, 0.0)
+
+
+def _with_utilization(rows: Samples) -> Samples:
+    """Add `util` and drop the samples at which it is negative or not a number.
+
+    A sample whose CPU time lies below its predecessor's is dropped. The next one is measured against the last sample
+    kept if it has reached that again (a glitch), else against the dropped one (the counter began anew).
+    """
+    size = len(rows)
+    if size == 0:
+        return rows.with_columns(util=np.zeros(0))
+    stream, time, used = rows["stream"], rows["time"], rows["cputime_s"]
+    index = np.arange(size)
+    first = np.ones(size, bool)
+    first[1:] = stream[1:] != stream[:-1]
+    kept = np.ones(size, bool)
+    kept[1:] = first[1:] | (used[1:] >= used[:-1])
+    last_kept = np.maximum.accumulate(np.where(kept, index, 0))
+    before = np.maximum(index - 1, 0)
+    bridged = ~kept[before] & (used >= used[last_kept[before]])
+    base = np.where(bridged, last_kept[before], before)
+    elapsed = np.where(first, 1, time - time[base])
+    util = np.where(first, rows["cpu_pct"], (used - used[base]) / elapsed * 100)
+
+    without_counter = _streams_without_counter(rows, first)
+    util = np.where(without_counter, rows["cpu_pct"], util)
+    return rows.with_columns(util=util).take((kept | without_counter) & (util >= 0))
+
+
+def _streams_without_counter(rows: Samples, first: np.ndarray) -> np.ndarray:
+    """Return the rows of streams from samplers up to 0.6 that sent no CPU time: their utilization is their own mean."""
+    old_word = np.array([bool(_OLD_VERSION.match(word)) for word in rows.words["version"]], bool)
+    old: np.ndarray = old_word[rows["version"]]
+    if not old.any():
+        return old
+    starts = np.flatnonzero(first)
+    lengths = np.diff(np.append(starts, len(rows)))
+    unused = np.maximum.reduceat(rows["cputime_s"], starts) == 0
+    of_stream: np.ndarray = old[starts] & unused
+    return np.repeat(of_stream, lengths)
+
+
+def _with_gpu_memory(rows: Samples, nodes: "NodeTable") -> Samples:
+    """Convert between the two readings of GPU memory where the host's cards are known, from the preferred one."""
+    known = [nodes.get(host) for host in rows.words["host"]]
+    card_kib = np.array(
+        [node.gpumem_gb / node.gpu_cards * KIB_PER_GB if node and node.gpu_cards else 0.0 for node in known]
+    )[rows["host"]]
+    by_percent = np.array([bool(node and node.gpumem_pct) for node in known], bool)[rows["host"]]
+    has_cards = card_kib > 0
+    gpu_kib = np.where(has_cards & by_percent, rows["gpumem_pct"] / 100 * card_kib, rows["gpu_kib"])
+    share = rows["gpu_kib"] / np.where(has_cards, card_kib, 1) * 100
+    gpumem_pct = np.where(has_cards & ~by_percent, share, rows["gpumem_pct"])
+    return rows.with_columns(gpu_kib=gpu_kib, gpumem_pct=gpumem_pct)
