@@ -93,7 +93,7 @@ def _step_times(time: np.ndarray, stream: np.ndarray, group: np.ndarray) -> np.n
     for number in np.flatnonzero(complicated):
         rows = slice(starts[number], ends[number])
         steps[rows] = _literal_steps(t[rows], s[rows])
-    result = np.empty_like(steps)
+    result: np.ndarray = np.empty_like(steps)
     result[order] = steps
     return result
 
@@ -142,7 +142,9 @@ def _sums(streams: Samples, row: np.ndarray, starts: np.ndarray) -> dict[str, np
     """Return the values of each step from the rows it takes, `starts` being where the steps begin."""
 
     def add(values: np.ndarray) -> np.ndarray:
-        total: np.ndarray = np.add.reduceat(values[row], starts) if len(starts) else values[:0]
+        if len(starts) == 0:
+            return values[:0]
+        total: np.ndarray = np.add.reduceat(values[row], starts)
         return total
 
     failed = streams["gpufail"][row]

@@ -20,6 +20,11 @@ __all__ = ["read_records"]
 # The version that stands for records from before there were tags.
 UNTAGGED_VERSION = "0.6.0"
 
+# Samplers from 0.8 on leave an empty set of GPUs out, and old servers stored that as an empty text. One of 0.7 wrote
+# `none`, so there an empty text is damage.
+_EMPTY_SET = "gpus="
+_ALWAYS_WITH_SET = "0.7."
+
 _LARGEST_RECORD = 1 << 20
 # A quoted line break is legal, since a command may hold one; a quote open for longer than this is torn.
 _LARGEST_QUOTED = 64 * 1024
@@ -119,6 +124,8 @@ def _sample(fields: list[str], times: dict[str, int | None]) -> dict[str, Any] |
         if value is None:
             return f"bad-{tag}"
         values[column] = value
+    if _EMPTY_SET in fields and values.get("version", "").startswith(_ALWAYS_WITH_SET):
+        return "bad-gpus"
     if values.get("cmd") == HEARTBEAT_COMMAND:
         values.setdefault("user", HEARTBEAT_USER)
     for column, tag in _MANDATORY.items():

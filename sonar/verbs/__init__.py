@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 __all__ = ["NAMES", "verb"]
 
 # In the order that help lists them. The module sonar.verbs.NAME holds the declaration as VERB.
-NAMES = ("jobs",)
+NAMES = ("jobs", "load", "uptime", "parse", "metadata")
 
 
 def verb(name: str) -> "Verb":

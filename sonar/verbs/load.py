@@ -1,0 +1,206 @@
+"""The verb load: how loaded each host was over time."""
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TextIO
+
+from sonar.errors import SonarError, UsageError
+from sonar.times import DAY, HOUR
+from sonar.verbs.declare import Field, Kind, Option, OptionType, Result, Verb
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from sonar.analysis.buckets import Series
+    from sonar.config.nodes import Node, NodeTable
+    from sonar.render.formats import Format
+    from sonar.verbs.query import Query
+
+__all__ = ["VERB"]
+
+# Length of the slots that an option asks for, in seconds; `none` keeps the samples.
+_SLOTS = {"hourly": HOUR, "half-hourly": HOUR // 2, "daily": DAY, "half-daily": DAY // 2, "weekly": 7 * DAY, "none": 0}
+
+
+def run(query: "Query") -> Result:
+    """Return the load of each host, or of all together, a block a host; facts has each block's node."""
+    from sonar.analysis.bounds import bounds_of, inferred_window
+    from sonar.analysis.buckets import filled, folded, series_of, summed
+    from sonar.analysis.merge import merged
+    from sonar.analysis.samples import samples_of
+    from sonar.analysis.streams import clean_streams, selected
+
+    options = query.options
+    slot = next((length for name, length in _SLOTS.items() if options[name]), HOUR)
+    relative = any(field.relative for field in VERB.fields if field.name in query.fields)
+    bounds, by_host = [], {}
+    for host, table in query.scan.by_host():
+        samples = samples_of(table)
+        bounds.append(bounds_of(samples) or (query.window.start, query.window.end))
+        streams = selected(clean_streams(samples, query.nodes), query.filter, query.window)
+        if len(streams):
+            series = series_of(merged(streams, streams["stream"] * 0))
+            by_host[host] = folded(series, slot) if slot else series
+    hosts: list[tuple[str, ...]] = [(host,) for host in by_host]
+    series_list = list(by_host.values())
+    nodes = [_node(names, query.nodes, required=relative) for names in hosts]
+    if options["group"] and by_host:
+        hosts, series_list = [tuple(by_host)], [summed(series_list)]
+        nodes = [_node(hosts[0], query.nodes, required=relative)]
+    if slot and not options["last"] and not options["compact"]:
+        start, end = inferred_window(query.window, bounds)
+        series_list = [filled(series, start, end, slot) for series in series_list]
+    return _result(hosts, nodes, series_list, query)
+
+
+def _node(hosts: tuple[str, ...], nodes: "NodeTable | None", *, required: bool) -> "Node | None":
+    """Return what the hosts have together. Raise SonarError for one that is not described if that is required."""
+    from sonar.config.nodes import combined
+
+    known = []
+    for host in hosts:
+        if nodes is not None and host in nodes:
+            known.append(nodes[host])
+        elif required:
+            raise SonarError(f"Relative values requested without config info for {host}")
+    if not known:
+        return None
+    return known[0] if len(hosts) == 1 else combined(known, ",".join(hosts))
+
+
+def _result(
+    hosts: list[tuple[str, ...]], nodes: "list[Node | None]", series_list: "list[Series]", query: "Query"
+) -> Result:
+    import pyarrow as pa
+
+    from sonar.hosts import compress
+
+    tables, blocks, at = [], [], 0
+    for names, node, series in zip(hosts, nodes, series_list, strict=True):
+        table = _rows(names, node, series, query.now)
+        if query.options["last"]:
+            table = table.slice(len(table) - 1)
+        tables.append(table)
+        blocks.append((compress(names), at, len(table)))
+        at += len(table)
+    rows = pa.concat_tables(tables) if tables else pa.table({field.source: pa.array([]) for field in VERB.fields})
+    return Result(rows, tuple(blocks), {"nodes": tuple(nodes)})
+
+
+def _rows(hosts: tuple[str, ...], node: "Node | None", series: "Series", now: int) -> "pa.Table":
+    import numpy as np
+    import pyarrow as pa
+
+    from sonar.analysis.streams import KIB_PER_GB
+    from sonar.hosts import compress
+
+    cpu, gpu = series.values["util"], series.values["gpu_pct"]
+    memory = {
+        name: series.values[column] / KIB_PER_GB
+        for name, column in (("mem", "cpu_kib"), ("res", "rss_kib"), ("gpumem", "gpu_kib"))
+    }
+
+    def share(values: "np.ndarray", capacity: int) -> "np.ndarray":
+        return values / capacity if capacity else np.zeros(len(values))
+
+    return pa.table(
+        {
+            "time": series.time,
+            "host": pa.array([compress(hosts)] * len(series), pa.string()),
+            "cpu": cpu,
+            "gpu": gpu,
+            **memory,
+            "rcpu": share(cpu, node.cpu_cores if node else 0),
+            "rmem": share(memory["mem"] * 100, node.mem_gb if node else 0),
+            "rres": share(memory["res"] * 100, node.mem_gb if node else 0),
+            "rgpu": share(gpu, node.gpu_cards if node else 0),
+            "rgpumem": share(memory["gpumem"] * 100, node.gpumem_gb if node else 0),
+            "gpus": series.gpus,
+            "now": np.full(len(series), now),
+        }
+    )
+
+
+def write(result: Result, fmt: "Format", out: TextIO) -> None:
+    """Write a table a host, under a line with its name unless the format tells it otherwise; JSON is nested."""
+    from io import StringIO
+
+    from sonar.render.formats import Style, write_rows
+
+    if fmt.style is Style.JSON:
+        elements = []
+        for (title, start, length), node in zip(result.blocks or (), result.facts["nodes"], strict=True):
+            records = StringIO()
+            write_rows(result.rows.slice(start, length), fmt, records)
+            elements.append(f'{{"system":{_system(title, node)},"records":{records.getvalue()}}}')
+        out.write(f"[{','.join(elements)}]")
+        return
+    titled = fmt.style in {Style.FIXED, Style.AWK} and "host" not in fmt.names
+    for title, start, length in result.blocks or ():
+        if titled:
+            out.write(f"HOST: {title}\n")
+        write_rows(result.rows.slice(start, length), fmt, out)
+
+
+def _system(host: str, node: "Node | None") -> str:
+    facts = {
+        "hostname": host,
+        "description": node.description if node else "Unknown",
+        "gpucards": str(node.gpu_cards if node else 0),
+    }
+    return json.dumps(facts, ensure_ascii=False, separators=(",", ":"))
+
+
+def check(options: Mapping[str, Any]) -> None:
+    """Refuse options that do not go together."""
+    slots = [f"--{name}" for name in _SLOTS if options[name]]
+    if len(slots) > 1:
+        raise UsageError(f"Only one of {', '.join(slots)} can be given")
+    if options["all"] and options["last"]:
+        raise UsageError("Only one of --all, --last can be given")
+    if options["group"] and options["none"]:
+        raise SonarError("Grouping across hosts requires first bucketing by time")
+
+
+VERB = Verb(
+    name="load",
+    summary="Print the load of hosts over time",
+    options=(
+        Option("hourly", "means over hours (the default)", OptionType.FLAG),
+        Option("half-hourly", "means over half hours", OptionType.FLAG),
+        Option("daily", "means over days, UTC", OptionType.FLAG),
+        Option("half-daily", "means over half days, UTC", OptionType.FLAG),
+        Option("weekly", "means over weeks from Monday on, UTC", OptionType.FLAG),
+        Option("none", "the samples themselves", OptionType.FLAG),
+        Option("group", "the sum over all hosts", OptionType.FLAG),
+        Option("all", "all slots of the window (the default)", OptionType.FLAG),
+        Option("last", "only the last slot of each host that has samples", OptionType.FLAG),
+        Option("compact", "only slots that have samples", OptionType.FLAG),
+    ),
+    fields=(
+        Field("date", Kind.DATE, "day at the start of the slot, UTC", "time"),
+        Field("time", Kind.CLOCK, "time at the start of the slot, UTC"),
+        Field("datetime", Kind.MINUTE, "day and time at the start of the slot, UTC", "time"),
+        Field("cpu", Kind.TRUNC, "CPU utilization, cut", unit="% of a core"),
+        Field("mem", Kind.TRUNC, "virtual memory, cut", unit="GB"),
+        Field("res", Kind.TRUNC, "resident memory, cut", unit="GB"),
+        Field("gpu", Kind.TRUNC, "GPU utilization, cut", unit="% of a card"),
+        Field("gpumem", Kind.TRUNC, "GPU memory, cut", unit="GB"),
+        Field("rcpu", Kind.ROUND, "CPU utilization of all cores", unit="%", relative=True),
+        Field("rmem", Kind.ROUND, "virtual memory of all memory", unit="%", relative=True),
+        Field("rres", Kind.ROUND, "resident memory of all memory", unit="%", relative=True),
+        Field("rgpu", Kind.ROUND, "GPU utilization of all cards", unit="%", relative=True),
+        Field("rgpumem", Kind.ROUND, "GPU memory of all GPU memory", unit="%", relative=True),
+        Field("gpus", Kind.GPUS, "GPUs in use"),
+        Field("host", Kind.TEXT, "host, or the group's hosts"),
+        Field("now", Kind.MINUTE, "present time, UTC"),
+    ),
+    aliases={},
+    default_fields="date,time,cpu,mem,gpu,gpumem",
+    run=run,
+    takes_config=True,
+    excludes_system_commands=True,
+    everyone=True,
+    check=check,
+    write=write,
+)

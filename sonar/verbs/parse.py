@@ -1,0 +1,221 @@
+"""The verb parse: the samples themselves, as read, cleaned or merged."""
+
+from typing import TYPE_CHECKING, Any, TextIO
+
+from sonar.verbs.declare import Field, Kind, Option, OptionType, Result, Verb
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+    from sonar.analysis.samples import Samples
+    from sonar.render.formats import Format
+    from sonar.verbs.query import Query
+
+__all__ = ["MERGE_OPTIONS", "VERB"]
+
+_MERGED_VERSION = "0.0.0"
+
+
+def run(query: "Query") -> Result:
+    """Return the samples in reading order, or with an option the streams, a block each."""
+    options = query.options
+    if options["merge-by-job"] or options["merge-by-host-and-job"] or options["clean"]:
+        return _streams(query)
+    import pyarrow as pa
+
+    from sonar.analysis.samples import samples_of
+    from sonar.read.rows import empty_table
+
+    tables = [_as_read(samples_of(table), query) for table in (empty_table(), *query.scan.tables())]
+    return Result(pa.concat_tables(tables))
+
+
+def _as_read(samples: "Samples", query: "Query") -> "pa.Table":
+    """Return the samples that the question is about as a result table; they have no utilization."""
+    import numpy as np
+
+    from sonar.analysis.streams import selected
+
+    return _rows(selected(samples.with_columns(util=np.zeros(len(samples))), query.filter, query.window))
+
+
+def _streams(query: "Query") -> Result:
+    """Return the cleaned or merged streams, sorted by host, first instant, job, command and process."""
+    import numpy as np
+    import pyarrow as pa
+
+    from sonar.analysis.samples import concatenated, dense, samples_of
+    from sonar.analysis.streams import clean_streams, selected
+    from sonar.read.rows import empty_table
+
+    parts = [
+        selected(clean_streams(samples_of(table)), query.filter, query.window) for _, table in query.scan.by_host()
+    ]
+    blocks = []
+    if parts:
+        rows = concatenated(parts)
+        rows = rows.with_columns(stream=dense(rows["host"], rows["stream"]))
+        rows = rows.take(np.lexsort((rows["time"], rows["stream"])))
+        # Of several options --clean counts, then --merge-by-job.
+        grouped = (rows["job"] != 0) & (not query.options["clean"])
+        blocks = _one_by_one(rows.take(~grouped))
+        blocks += _merged(rows.take(grouped), by_host=not query.options["merge-by-job"])
+    blocks.sort(
+        key=lambda block: tuple(block.column(name)[0].as_py() for name in ("host", "time", "job", "cmd", "pid"))
+    )
+    places, at = [], 0
+    for block in blocks:
+        places.append(("", at, len(block)))
+        at += len(block)
+    from sonar.read.rows import empty_table
+
+    return Result(pa.concat_tables(blocks or [_rows(samples_of(empty_table()))]), tuple(places))
+
+
+def _one_by_one(rows: "Samples") -> "list[pa.Table]":
+    """Return a table for each stream."""
+    import numpy as np
+
+    stream = rows["stream"]
+    starts = np.flatnonzero(np.append(True, stream[1:] != stream[:-1]))
+    return [_rows(rows.take(part)) for part in np.split(np.arange(len(rows)), starts[1:]) if len(part)]
+
+
+def _merged(rows: "Samples", *, by_host: bool) -> "list[pa.Table]":
+    """Return a table for each job, its streams merged."""
+    import numpy as np
+    import pyarrow as pa
+
+    from sonar.analysis.merge import merged
+    from sonar.analysis.samples import dense
+    from sonar.hosts import compress
+
+    if len(rows) == 0:
+        return []
+    group = dense(rows["host"], rows["job"]) if by_host else dense(rows["job"])
+    steps = merged(rows, group)
+    tables = []
+    for number in range(int(group.max()) + 1):
+        members = rows.take(group == number)
+        at = np.flatnonzero(steps.group == number)
+        names = {column: sorted(set(members.texts(column)), key=str.encode) for column in ("host", "cmd", "user")}
+        zero = np.zeros(len(at), np.int64)
+        table = {
+            "version": [_MERGED_VERSION] * len(at),
+            "time": steps.time[at],
+            "host": [compress(names["host"])] * len(at),
+            "cores": zero,
+            "user": [",".join(names["user"])] * len(at),
+            "job": zero + members["job"][0],
+            "pid": zero,
+            "cmd": [",".join(names["cmd"])] * len(at),
+            **_quantities({name: steps[name][at] for name in (*_SUMS, "gpus", "gpufail", "rolledup")}),
+        }
+        tables.append(pa.table(table))
+    return tables
+
+
+def _rows(samples: "Samples") -> "pa.Table":
+    """Return samples as a result table."""
+    import pyarrow as pa
+
+    texts = {name: pa.array(samples.texts(name), pa.string()) for name in ("version", "host", "user", "cmd")}
+    whole = {name: samples[name] for name in ("time", "cores", "job", "pid")}
+    quantities = _quantities({name: samples[name] for name in (*_SUMS, "gpus", "gpufail", "rolledup")})
+    order = ("version", "time", "host", "cores", "user", "job", "pid", "cmd")
+    return pa.table({name: (texts | whole)[name] for name in order} | quantities)
+
+
+_SUMS = ("cpu_pct", "cpu_kib", "rss_kib", "gpu_pct", "gpumem_pct", "gpu_kib", "cputime_s", "threads", "util")
+
+
+def _quantities(columns: "dict[str, np.ndarray]") -> "dict[str, np.ndarray]":
+    """Return the measured columns of the result table."""
+    import numpy as np
+
+    from sonar.analysis.streams import KIB_PER_GB
+
+    floats = {name: columns[name].astype(float) for name in _SUMS}
+    return {
+        **floats,
+        "mem_gb": floats["cpu_kib"] / KIB_PER_GB,
+        "res_gb": floats["rss_kib"] / KIB_PER_GB,
+        "gpumem_gb": floats["gpu_kib"] / KIB_PER_GB,
+        "gpus": columns["gpus"],
+        "gpufail": columns["gpufail"].astype(np.int64),
+        "rolledup": columns["rolledup"],
+    }
+
+
+def write(result: Result, fmt: "Format", out: TextIO) -> None:
+    """Write the samples; streams each under a line `*`, or in JSON an array a line."""
+    from sonar.render.formats import Style, write_rows
+
+    if result.blocks is None:
+        write_rows(result.rows, fmt, out)
+        return
+    for _title, start, length in result.blocks:
+        if fmt.style is not Style.JSON:
+            out.write("*\n")
+        write_rows(result.rows.slice(start, length), fmt, out)
+        if fmt.style is Style.JSON:
+            out.write("\n")
+
+
+MERGE_OPTIONS = (
+    Option("merge-by-host-and-job", "the processes of each job on each host merged", OptionType.FLAG),
+    Option("merge-by-job", "the processes of each job merged, over all hosts", OptionType.FLAG),
+    Option("clean", "the samples of each process, cleaned, with utilization", OptionType.FLAG),
+)
+
+VERB = Verb(
+    name="parse",
+    summary="Print the samples themselves, as read, cleaned or merged",
+    options=MERGE_OPTIONS,
+    fields=(
+        Field("version", Kind.TEXT, "version of the sampler"),
+        Field("v", Kind.TEXT, "the same", "version"),
+        Field("localtime", Kind.MINUTE, "time, UTC despite the name", "time"),
+        Field("time", Kind.ISO, "time, UTC"),
+        Field("host", Kind.TEXT, "host, or hosts"),
+        Field("cores", Kind.INT, "cores of the host"),
+        Field("user", Kind.TEXT, "user"),
+        Field("job", Kind.INT, "job number; 0: no job"),
+        Field("pid", Kind.INT, "process number", default="0"),
+        Field("cmd", Kind.TEXT, "command"),
+        Field("cpu_pct", Kind.FLOAT, "mean CPU utilization since the process began", unit="% of a core"),
+        Field("cpu%", Kind.FLOAT, "the same", "cpu_pct", "% of a core"),
+        Field("mem_gb", Kind.ROUND, "virtual memory", unit="GB"),
+        Field("cpukib", Kind.ROUND, "virtual memory", "cpu_kib", "KiB"),
+        Field("res_gb", Kind.ROUND, "resident memory", unit="GB", default="0"),
+        Field("rssanonkib", Kind.ROUND, "resident memory", "rss_kib", "KiB", "0"),
+        Field("gpus", Kind.GPUS, "GPUs in use", default="none"),
+        Field("gpu_pct", Kind.FLOAT, "GPU utilization, summed over cards", unit="% of a card", default="0"),
+        Field("gpu%", Kind.FLOAT, "the same", "gpu_pct", "% of a card", "0"),
+        Field("gpumem_pct", Kind.FLOAT, "GPU memory, summed over cards", unit="% of a card", default="0"),
+        Field("gpumem%", Kind.FLOAT, "the same", "gpumem_pct", "% of a card", "0"),
+        Field("gpumem_gb", Kind.ROUND, "GPU memory", unit="GB", default="0"),
+        Field("gpukib", Kind.ROUND, "GPU memory", "gpu_kib", "KiB", "0"),
+        Field("gpu_status", Kind.INT, "1 if a GPU has failed", "gpufail", default="0"),
+        Field("gpufail", Kind.INT, "the same", default="0"),
+        Field("cputime_sec", Kind.FLOAT, "CPU time used", "cputime_s", "s", "0"),
+        Field("rolledup", Kind.INT, "number of other processes in the record", default="0"),
+        Field("cpu_util_pct", Kind.FLOAT, "CPU utilization since the last sample", "util", "% of a core", "0"),
+    ),
+    aliases={
+        "all": (
+            "version", "localtime", "host", "cores", "user", "pid", "job", "cmd", "cpu_pct", "mem_gb", "gpus",
+            "gpu_pct", "gpumem_pct", "gpumem_gb", "gpu_status", "cputime_sec", "rolledup", "cpu_util_pct",
+        ),
+        "roundtrip": (
+            "v", "time", "host", "cores", "user", "job", "pid", "cmd", "cpu%", "cpukib", "gpus", "gpu%", "gpumem%",
+            "gpukib", "gpufail", "cputime_sec", "rolledup",
+        ),
+    },
+    default_fields="job,user,cmd",
+    run=run,
+    default_format="csv",
+    everyone=True,
+    write=write,
+)  # fmt: skip

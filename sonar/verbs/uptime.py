@@ -1,0 +1,74 @@
+"""The verb uptime: when hosts and their GPUs were up and down."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from sonar.errors import UsageError
+from sonar.times import MINUTE
+from sonar.verbs.declare import Field, Kind, Option, OptionType, Result, Verb
+
+if TYPE_CHECKING:
+    from sonar.verbs.query import Query
+
+__all__ = ["VERB"]
+
+
+def run(query: "Query") -> Result:
+    """Return the periods of each host, sorted by host and start."""
+    import pyarrow as pa
+
+    from sonar.analysis.bounds import inferred_window
+    from sonar.analysis.samples import samples_of
+    from sonar.analysis.uptime import periods, probes_of
+
+    columns = ("time", "gpufail")
+    probes = {host: probes_of(samples_of(table)) for host, table in query.scan.by_host(columns)}
+    bounds = [(int(of_host.time[0]), int(of_host.time[-1])) for of_host in probes.values()]
+    start, end = inferred_window(query.window, bounds)
+    cutoff_s = query.options["interval"] * MINUTE * 2
+    wanted = {"up", "down"}
+    if query.options["only-up"] or query.options["only-down"]:
+        wanted = {"up"} if query.options["only-up"] else {"down"}
+    found = [
+        (host, *period)
+        for host in sorted(probes)
+        for period in periods(probes[host], start, end, cutoff_s)
+        if period.state in wanted
+    ]
+    names = ("host", "device", "state", "start", "end")
+    return Result(pa.table({name: [row[at] for row in found] for at, name in enumerate(names)}))
+
+
+def check(options: Mapping[str, Any]) -> None:
+    """Refuse options that do not go together."""
+    if options["only-up"] and options["only-down"]:
+        raise UsageError("Only one of --only-up, --only-down can be given")
+
+
+VERB = Verb(
+    name="uptime",
+    summary="Print when hosts and their GPUs were up and down",
+    options=(
+        Option(
+            "interval",
+            "minutes between samples; a gap longer than twice that is down time",
+            OptionType.UINT,
+            metavar="MINUTES",
+            required=True,
+        ),
+        Option("only-up", "only periods of being up", OptionType.FLAG),
+        Option("only-down", "only periods of being down", OptionType.FLAG),
+    ),
+    fields=(
+        Field("device", Kind.TEXT, "host or gpu"),
+        Field("host", Kind.TEXT, "host"),
+        Field("state", Kind.TEXT, "up or down"),
+        Field("start", Kind.MINUTE, "start of the period, UTC"),
+        Field("end", Kind.MINUTE, "end of the period, UTC"),
+    ),
+    aliases={"all": ("device", "host", "state", "start", "end")},
+    default_fields="all",
+    run=run,
+    everyone=True,
+    check=check,
+)
