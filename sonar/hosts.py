@@ -1,204 +1,210 @@
-"""Host patterns: `c1-[5-7,9]*.fox`, as options and configuration files have them; and the way back from names.
+"""Host patterns and sets of hosts: match names, expand `c1-[5-7,9].fox`, and write a set of names compactly.
 
-    pattern     = element { "." element }
-    element     = alternative { "," alternative }
-    alternative = { character | range } [ "*" ]
-    range       = "[" item { "," item } "]",  item = number [ "-" number ]
-
-A host matches if it has at least as many elements as the pattern, and each of the pattern's elements is equal to the
-host's in its place, or, with a `*`, begins it: `ml1` matches `ml1.x.no`. A number with a leading zero in a range gives
-numbers of that width: `n[01-03]`. In a list of patterns commas outside brackets separate whole patterns.
+A pattern is made of elements joined by dots. An element holds literal characters and ranges `[1-3,7]`, and may end in
+`*`, which stands for any rest of that element. A host matches if it has at least as many elements as the pattern and
+each element of the pattern matches the host's at the same place: `ml1` matches `ml1.x.org`. Commas outside brackets
+separate whole patterns. Numbers with leading zeros keep their width: `n[08-10]` is n08, n09, n10.
 """
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise, product
+from itertools import product
 
 from sonar.errors import SonarError
 
-__all__ = ["LARGEST_EXPANSION", "BadPatternError", "HostPatterns", "compress", "expand"]
+__all__ = ["LARGEST_EXPANSION", "HostPatterns", "compress", "expand"]
 
 LARGEST_EXPANSION = 100_000
+_LARGEST_NUMBER = 2**32 - 1
+_LONGEST_NUMBER = len(str(_LARGEST_NUMBER))
 
-_HEAD = re.compile(r"(.*[^0-9])([0-9]+)([^0-9]*)", re.ASCII | re.DOTALL)
+_DIGITS = re.compile(r"[0-9]+", re.ASCII)
+# A first element with a number to combine: something, the last run of digits, and a rest without digits.
+_NUMBERED = re.compile(r"(.+?)([0-9]+)([^0-9]*)", re.ASCII | re.DOTALL)
 
 
-class BadPatternError(SonarError):
-    """A host pattern that cannot be read."""
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class HostPatterns:
-    """A set of patterns; a host matches if it matches any of them."""
+    """Patterns of which a host must match at least one; without any pattern every host matches."""
 
-    texts: tuple[str, ...]
-    _patterns: tuple[tuple[tuple[frozenset[str], tuple[str, ...]], ...], ...]
+    # For each pattern and element: the names it may be, and the texts it may begin with.
+    patterns: tuple[tuple[tuple[frozenset[str], tuple[str, ...]], ...], ...] = ()
 
     @classmethod
     def parse(cls, values: Iterable[str]) -> "HostPatterns":
-        """Return the patterns in these texts, each a comma list of patterns. Raise BadPatternError."""
-        texts = tuple(text for value in values for text in split_list(value))
-        if not texts:
-            raise BadPatternError("Empty pattern in input")
-        patterns = []
-        for text in texts:
-            elements = [_expand_element(element) for element in _split(text, ".")]
-            patterns.append(
-                tuple(
-                    (frozenset(n for n in names if n[-1:] != "*"), tuple(n[:-1] for n in names if n[-1:] == "*"))
-                    for names in elements
-                )
-            )
-        return cls(texts, tuple(patterns))
+        """Return the patterns of some `--host` values, each holding one or more; raise SonarError for a bad one."""
+        patterns = [_elements(pattern) for value in values for pattern in _split(value, ",")]
+        return cls(tuple(tuple(_matcher(names) for names in elements) for elements in patterns))
 
     def match(self, host: str) -> bool:
-        """Return whether the host's name matches."""
-        elements = host.split(".")
-        return any(
-            len(elements) >= len(pattern)
+        """Whether `host` matches any of the patterns."""
+        parts = host.split(".")
+        return not self.patterns or any(
+            len(pattern) <= len(parts)
             and all(
-                name in exact or name.startswith(prefixes)
-                for name, (exact, prefixes) in zip(elements, pattern, strict=False)
+                part in names or part.startswith(prefixes)
+                for (names, prefixes), part in zip(pattern, parts, strict=False)
             )
-            for pattern in self._patterns
+            for pattern in self.patterns
         )
 
 
-def split_list(text: str) -> list[str]:
-    """Split a comma list of patterns at the commas outside brackets."""
-    return [pattern.strip() for pattern in _split(text, ",")]
+def expand(pattern: str, *, wildcards: bool = False) -> list[str]:
+    """Return the names that a pattern, or several joined by commas, stands for, in the order written.
 
-
-def expand(pattern: str) -> list[str]:
-    """Return the names that one pattern without `*` stands for, first element outermost. Raise BadPatternError."""
-    elements = [_expand_element(element) for element in _split(pattern, ".")]
-    if any(name.endswith("*") for names in elements for name in names):
-        raise BadPatternError(f"Suffix wildcard not allowed in expandable hostname in '{pattern}'")
-    total = 1
-    for names in elements:
-        total *= len(names)
-    if total > LARGEST_EXPANSION:
-        raise BadPatternError(f"'{pattern}' stands for more than {LARGEST_EXPANSION} names")
-    return [".".join(names) for names in product(*elements)]
+    With `wildcards` a final `*` of an element is kept as it is; without, it is an error. Raise SonarError for a bad
+    pattern and for more than LARGEST_EXPANSION names.
+    """
+    names: list[str] = []
+    for one in _split(pattern, ","):
+        elements = _elements(one)
+        if not wildcards and any(name.endswith("*") for element in elements for name in element):
+            raise SonarError(f"Suffix wildcard not allowed in expandable hostname {pattern!r}")
+        count = len(names)
+        for element in elements:
+            count *= len(element)
+            if count > LARGEST_EXPANSION:
+                raise _too_many(pattern)
+        names += (".".join(parts) for parts in product(*elements))
+        if len(names) > LARGEST_EXPANSION:
+            raise _too_many(pattern)
+    return names
 
 
 def compress(names: Iterable[str]) -> str:
-    """Return a text for exactly this set of names, like `a[1-3,5].fox,b1`; `expand` of its parts gives them back.
+    """Write a set of host names compactly: a1.x, a2.x, a4.x as `a[1-2,4].x`; `expand` gives the set back.
 
-    Names whose first elements differ only in one number are combined, if that number does not begin the name and has
-    the same width in all, or no leading zeros.
+    Names combine that differ only in the last number of their first element; numbers with leading zeros only with
+    numbers of the same width. Names are ordered by their domain, then by their first element.
     """
-    groups: dict[tuple[tuple[str, ...], str, str, int], list[str]] = defaultdict(list)
-    parts: list[tuple[tuple[str, ...], str, int, str]] = []
+    groups: dict[tuple[tuple[str, ...], str, str], list[str]] = defaultdict(list)
+    plain: list[tuple[tuple[str, ...], str, int, str, str]] = []
     for name in set(names):
-        head, *tail = name.split(".")
-        match = _HEAD.fullmatch(head)
-        if match and not set(name) & set("[],*"):
-            prefix, number, suffix = match.groups()
-            width = len(number) if number[0] == "0" else 0
-            groups[tuple(tail), prefix, suffix, width].append(number)
+        head, *rest = name.split(".")
+        tail = tuple(rest)
+        match = _NUMBERED.fullmatch(head)
+        if match and len(match[2]) < _LONGEST_NUMBER:
+            groups[tail, match[1], match[3]].append(match[2])
         else:
-            parts.append((tuple(tail), head, -1, name))
-    for domain, prefix, suffix, width in list(groups):
-        # Numbers without leading zeros join those of a padded width that they fill.
-        unpadded = groups.get((domain, prefix, suffix, 0), []) if width else []
-        if filling := [number for number in unpadded if len(number) == width]:
-            groups[domain, prefix, suffix, width] += filling
-            groups[domain, prefix, suffix, 0] = [number for number in unpadded if len(number) != width]
-    for (domain, prefix, suffix, _width), numbers in groups.items():
-        if numbers:
-            inside = numbers[0] if len(numbers) == 1 else f"[{_ranges(numbers)}]"
-            text = ".".join((f"{prefix}{inside}{suffix}", *domain))
-            parts.append((domain, prefix, min(map(int, numbers)), text))
-    return ",".join(text for *_order, text in sorted(parts))
+            plain.append((tail, head, -1, "", name))
+    for tail, prefix, suffix, digits in _same_width(groups):
+        numbers = sorted(digits, key=int)
+        text = numbers[0] if len(numbers) == 1 else f"[{','.join(_runs(numbers))}]"
+        plain.append((tail, prefix, int(numbers[0]), suffix, ".".join((prefix + text + suffix, *tail))))
+    return ",".join(text for *_key, text in sorted(plain))
 
 
-def _ranges(numbers: Sequence[str]) -> str:
-    """Return numbers of one width, or without leading zeros, as `1-3,5`."""
-    ordered = sorted(set(numbers), key=int)
-    breaks = [0, *(at for at, (a, b) in enumerate(pairwise(ordered), 1) if int(b) != int(a) + 1), len(ordered)]
-    runs = [ordered[start:end] for start, end in pairwise(breaks)]
-    return ",".join(run[0] if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+def _same_width(
+    groups: dict[tuple[tuple[str, ...], str, str], list[str]],
+) -> Iterator[tuple[tuple[str, ...], str, str, list[str]]]:
+    """Split each group that has a number with leading zeros by the width of its numbers."""
+    for (tail, prefix, suffix), numbers in groups.items():
+        if not any(_padded(number) for number in numbers):
+            yield tail, prefix, suffix, numbers
+            continue
+        widths = defaultdict(list)
+        for number in numbers:
+            widths[len(number)].append(number)
+        for same in widths.values():
+            yield tail, prefix, suffix, same
+
+
+def _runs(numbers: list[str]) -> Iterator[str]:
+    """Give the ascending numbers as `a` or `a-b` for each maximal run of consecutive ones."""
+    first = last = numbers[0]
+    for number in [*numbers[1:], ""]:
+        if number and int(number) == int(last) + 1:
+            last = number
+            continue
+        yield first if first == last else f"{first}-{last}"
+        first = last = number
+
+
+def _padded(number: str) -> bool:
+    return len(number) > 1 and number.startswith("0")
 
 
 def _split(text: str, separator: str) -> list[str]:
-    """Split at a separator outside brackets."""
+    """Split at separators outside brackets; blanks around the parts are dropped."""
     parts, depth, start = [], 0, 0
     for at, char in enumerate(text):
         if char == "[":
-            depth += 1
+            depth = 1
         elif char == "]":
-            depth = max(depth - 1, 0)
-        elif char == separator and depth == 0:
-            parts.append(text[start:at])
+            depth = 0
+        elif char == separator and not depth:
+            parts.append(text[start:at].strip())
             start = at + 1
-    return [*parts, text[start:]]
+    parts.append(text[start:].strip())
+    return parts
 
 
-def _expand_element(element: str) -> list[str]:
-    """Return the names of one element; a name that ends in `*` stands for all that it begins."""
-    names: list[str] = []
-    current, at = [""], 0
-    while True:
-        char = element[at : at + 1]
-        if char in {"", ","}:
-            if current == [""]:
-                raise BadPatternError(f"Empty pattern in input '{element}'")
-            names += current
-            current = [""]
-            if not char:
-                return names
-            at += 1
-        elif char == "*":
-            current = [name + "*" for name in current]
-            at += 1
-            if element[at : at + 1] not in {"", ","}:
-                raise BadPatternError(f"Expected , after * in '{element}'")
+def _elements(pattern: str) -> list[list[str]]:
+    """Return what each element of one pattern expands to."""
+    return [_expand_element(element, pattern) for element in _split(pattern, ".")]
+
+
+def _matcher(names: list[str]) -> tuple[frozenset[str], tuple[str, ...]]:
+    exact = frozenset(name for name in names if not name.endswith("*"))
+    return exact, tuple(name[:-1] for name in names if name.endswith("*"))
+
+
+def _expand_element(element: str, pattern: str) -> list[str]:
+    """Expand literals and ranges from left to right; a final `*` stays."""
+    if not element:
+        raise SonarError(f"Empty pattern in input {pattern!r}")
+    names, at = [""], 0
+    while at < len(element):
+        char = element[at]
+        at += 1
+        if char == "*":
+            if at < len(element):
+                raise SonarError(f"Expected , after * in host pattern {pattern!r}")
+            choices = ["*"]
         elif char == "[":
-            numbers, at = _range(element, at + 1)
-            if len(current) * len(numbers) > LARGEST_EXPANSION:
-                raise BadPatternError(f"'{element}' stands for more than {LARGEST_EXPANSION} names")
-            current = [name + number for name in current for number in numbers]
+            choices, at = _range(element, at, pattern)
         else:
-            current = [name + char for name in current]
-            at += 1
+            choices = [char]
+        if len(names) * len(choices) > LARGEST_EXPANSION:
+            raise _too_many(pattern)
+        names = [name + choice for name in names for choice in choices]
+    return names
 
 
-def _range(element: str, at: int) -> tuple[list[str], int]:
-    """Return the numbers of a range, as texts, and the place after its bracket."""
+def _range(element: str, at: int, pattern: str) -> tuple[list[str], int]:
+    """Return the numbers of the range whose items begin at `at`, and the place behind its bracket."""
     numbers: list[str] = []
     while True:
-        first, at = _number(element, at)
-        last = first
+        low, at = _number(element, at, pattern)
         if element[at : at + 1] == "-":
-            last, at = _number(element, at + 1)
-        if int(first) > int(last):
-            raise BadPatternError(f"Backward range {first}-{last} in '{element}'")
-        if int(last) - int(first) >= LARGEST_EXPANSION:
-            raise BadPatternError(f"'{element}' stands for more than {LARGEST_EXPANSION} names")
-        width = len(first) if first[0] == "0" else 0
-        numbers += [str(number).zfill(width) for number in range(int(first), int(last) + 1)]
-        separator = element[at : at + 1]
+            high, at = _number(element, at + 1, pattern)
+            if int(low) > int(high):
+                raise SonarError(f"Backward range {low}-{high} in host pattern {pattern!r}")
+            if int(high) - int(low) >= LARGEST_EXPANSION:
+                raise _too_many(pattern)
+            width = len(low) if _padded(low) else 0
+            numbers += (str(number).zfill(width) for number in range(int(low), int(high) + 1))
+        else:
+            numbers.append(low)
+        if at == len(element):
+            raise SonarError(f"Unexpected end of input in host pattern {pattern!r}")
         at += 1
-        if separator == "]":
+        if element[at - 1] == "]":
             return numbers, at
-        if not separator:
-            raise BadPatternError(f"Unexpected end of input '{element}'")
-        if separator != ",":
-            raise BadPatternError(f"Expected , in '{element}'")
+        if element[at - 1] != ",":
+            raise SonarError(f"Expected , in host pattern {pattern!r}")
 
 
-def _number(element: str, at: int) -> tuple[str, int]:
-    """Return the digits at a place and the place after them."""
-    end = at
-    while element[end : end + 1] in set("0123456789"):
-        end += 1
-    if end == at:
-        raise BadPatternError(
-            f"Expected number in '{element}'" if element[at:] else f"Unexpected end of input '{element}'"
-        )
-    if int(element[at:end]) >= 2**32:
-        raise BadPatternError(f"number too large to fit in target type: '{element[at:end]}'")
-    return element[at:end], end
+def _number(element: str, at: int, pattern: str) -> tuple[str, int]:
+    match = _DIGITS.match(element, at)
+    if not match:
+        raise SonarError(f"Expected number in host pattern {pattern!r}")
+    if len(match[0]) > 2 * _LONGEST_NUMBER or int(match[0]) > _LARGEST_NUMBER:
+        raise SonarError(f"Number too large in host pattern {pattern!r}")
+    return match[0], match.end()
+
+
+def _too_many(pattern: str) -> SonarError:
+    return SonarError(f"Host pattern {pattern[:80]!r} stands for more than {LARGEST_EXPANSION} names")
