@@ -123,23 +123,21 @@ def _rows(hosts: tuple[str, ...], node: "Node | None", series: "Series", now: in
 
 def write(result: Result, fmt: "Format", out: TextIO) -> None:
     """Write a table a host, under a line with its name unless the format tells it otherwise; JSON is nested."""
-    from io import StringIO
+    from sonar.render.formats import Style, block_texts
 
-    from sonar.render.formats import Style, write_rows
-
+    blocks = result.blocks or ()
+    texts = block_texts(result.rows, [(start, length) for _title, start, length in blocks], fmt)
+    titles = [title for title, _start, _length in blocks]
     if fmt.style is Style.JSON:
-        elements = []
-        for (title, start, length), node in zip(result.blocks or (), result.facts["nodes"], strict=True):
-            records = StringIO()
-            write_rows(result.rows.slice(start, length), fmt, records)
-            elements.append(f'{{"system":{_system(title, node)},"records":{records.getvalue()}}}')
+        elements = [
+            f'{{"system":{_system(title, node)},"records":{text}}}'
+            for title, node, text in zip(titles, result.facts["nodes"], texts, strict=True)
+        ]
         out.write(f"[{','.join(elements)}]")
         return
     titled = fmt.style in {Style.FIXED, Style.AWK} and "host" not in fmt.names
-    for title, start, length in result.blocks or ():
-        if titled:
-            out.write(f"HOST: {title}\n")
-        write_rows(result.rows.slice(start, length), fmt, out)
+    for title, text in zip(titles, texts, strict=True):
+        out.write(f"HOST: {title}\n{text}" if titled else text)
 
 
 def _system(host: str, node: "Node | None") -> str:

@@ -1,6 +1,6 @@
 """The verb parse: the samples themselves, as read, cleaned or merged."""
 
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from sonar.verbs.declare import Field, Kind, Option, OptionType, Result, Verb
 
@@ -68,8 +68,6 @@ def _streams(query: "Query") -> Result:
     for block in blocks:
         places.append(("", at, len(block)))
         at += len(block)
-    from sonar.read.rows import empty_table
-
     return Result(pa.concat_tables(blocks or [_rows(samples_of(empty_table()))]), tuple(places))
 
 
@@ -150,17 +148,14 @@ def _quantities(columns: "dict[str, np.ndarray]") -> "dict[str, np.ndarray]":
 
 def write(result: Result, fmt: "Format", out: TextIO) -> None:
     """Write the samples; streams each under a line `*`, or in JSON an array a line."""
-    from sonar.render.formats import Style, write_rows
+    from sonar.render.formats import Style, block_texts, write_rows
 
     if result.blocks is None:
         write_rows(result.rows, fmt, out)
         return
-    for _title, start, length in result.blocks:
-        if fmt.style is not Style.JSON:
-            out.write("*\n")
-        write_rows(result.rows.slice(start, length), fmt, out)
-        if fmt.style is Style.JSON:
-            out.write("\n")
+    spans = [(start, length) for _title, start, length in result.blocks]
+    for text in block_texts(result.rows, spans, fmt):
+        out.write(f"{text}\n" if fmt.style is Style.JSON else f"*\n{text}")
 
 
 MERGE_OPTIONS = (
