@@ -5,7 +5,7 @@ ranges (`c1-[5-7].fox`); each name gets a copy of the description. Unknown membe
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from sonar import hosts
 from sonar.errors import SonarError
 
-__all__ = ["Node", "NodeTable", "read_nodes"]
+__all__ = ["Node", "NodeTable", "combined", "read_nodes"]
 
 _LARGEST_FILE = 64 << 20
 _LARGEST_NUMBER = 2**32 - 1
@@ -103,3 +103,15 @@ def _truth(described: dict[str, Any], name: str) -> bool:
     if not isinstance(value, bool):
         raise SonarError(f"Field '{name}' must have a boolean value")
     return value
+
+
+def combined(nodes: Sequence[Node], hostname: str) -> Node:
+    """Return what these nodes have together: numbers added, descriptions joined by `|||`."""
+    return Node(
+        hostname=hostname,
+        description="|||".join(node.description for node in nodes),
+        cpu_cores=sum(node.cpu_cores for node in nodes),
+        mem_gb=sum(node.mem_gb for node in nodes),
+        gpu_cards=sum(node.gpu_cards for node in nodes),
+        gpumem_gb=sum(node.gpumem_gb for node in nodes),
+    )
