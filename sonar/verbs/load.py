@@ -16,10 +16,14 @@ if TYPE_CHECKING:
     from sonar.render.formats import Format
     from sonar.verbs.query import Query
 
-__all__ = ["VERB"]
+__all__ = ["VERB", "UndescribedHostError"]
 
 # Length of the slots that an option asks for, in seconds; `none` keeps the samples.
 _SLOTS = {"hourly": HOUR, "half-hourly": HOUR // 2, "daily": DAY, "half-daily": DAY // 2, "weekly": 7 * DAY, "none": 0}
+
+
+class UndescribedHostError(SonarError):
+    """A value relative to a host's capacity is wanted, but the configuration does not describe the host."""
 
 
 def run(query: "Query") -> Result:
@@ -54,7 +58,7 @@ def run(query: "Query") -> Result:
 
 
 def _node(hosts: tuple[str, ...], nodes: "NodeTable | None", *, required: bool) -> "Node | None":
-    """Return what the hosts have together. Raise SonarError for one that is not described if that is required."""
+    """Return what the hosts have together. Raise UndescribedHostError for one that is not described if it must be."""
     from sonar.config.nodes import combined
 
     known = []
@@ -62,7 +66,7 @@ def _node(hosts: tuple[str, ...], nodes: "NodeTable | None", *, required: bool) 
         if nodes is not None and host in nodes:
             known.append(nodes[host])
         elif required:
-            raise SonarError(f"Relative values requested without config info for {host}")
+            raise UndescribedHostError(f"Relative values requested without config info for {host}")
     if not known:
         return None
     return known[0] if len(hosts) == 1 else combined(known, ",".join(hosts))
