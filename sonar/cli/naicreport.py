@@ -75,7 +75,7 @@ def _load(
     sonalyze: Annotated[
         Path | None, typer.Option(metavar="PROGRAM", help="ask this program instead of answering in process")
     ] = None,
-    files: Annotated[list[Path] | None, typer.Argument(metavar="[-- FILE...]", help="files instead of a tree")] = None,
+    files: Annotated[list[Path] | None, typer.Argument(metavar="FILE", help="files instead of a tree")] = None,
 ) -> None:
     """Write the load of each host over time, for charts."""
     from sonar.report import load
