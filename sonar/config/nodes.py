@@ -42,23 +42,35 @@ def read_nodes(path: Path) -> NodeTable:
         with path.open("rb") as file:
             data = file.read(_LARGEST_FILE + 1)
     except OSError as error:
-        raise SonarError(f"{path}: {error.strerror}") from None
+        raise SonarError(f"{error.strerror}: '{path}'") from None
     if len(data) > _LARGEST_FILE:
-        raise SonarError(f"{path}: larger than {_LARGEST_FILE} bytes")
+        raise SonarError(f"'{path}': larger than {_LARGEST_FILE} bytes")
     try:
         content = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise SonarError(f"{path}: {error}") from None
+        raise SonarError(f"'{path}': {error}") from None
     described = content.get("nodes") if isinstance(content, dict) else content
     if not isinstance(described, list):
-        raise SonarError(f"{path}: Expected an array value")
+        raise SonarError(f"'{path}': Expected an array value")
     nodes: dict[str, Node] = {}
     for number, one in enumerate(described, 1):
         try:
             _add(nodes, one)
         except SonarError as error:
-            raise SonarError(f"{path}: node {number}: {error}") from None
+            raise SonarError(f"'{path}': node {number}: {error}") from None
     return nodes
+
+
+def combined(nodes: Sequence[Node], hostname: str) -> Node:
+    """Return what these nodes have together: numbers added, descriptions joined by `|||`."""
+    return Node(
+        hostname=hostname,
+        description="|||".join(node.description for node in nodes),
+        cpu_cores=sum(node.cpu_cores for node in nodes),
+        mem_gb=sum(node.mem_gb for node in nodes),
+        gpu_cards=sum(node.gpu_cards for node in nodes),
+        gpumem_gb=sum(node.gpumem_gb for node in nodes),
+    )
 
 
 def _add(nodes: dict[str, Node], described: Any) -> None:

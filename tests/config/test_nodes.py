@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sonar.config.nodes import Node, read_nodes
+from sonar.config.nodes import Node, combined, read_nodes
 from sonar.errors import SonarError
 
 _NODE = {"hostname": "n1.x", "cpu_cores": 8, "mem_gb": 64}
@@ -77,5 +77,11 @@ def test_wrong_description_is_told_with_file_and_node(tmp_path: Path, content: A
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SonarError, match=r"absent\.json: No such file or directory"):
+    with pytest.raises(SonarError, match=r"No such file or directory: '.*absent\.json'"):
         read_nodes(tmp_path / "absent.json")
+
+
+def test_nodes_are_combined_by_adding_what_they_have() -> None:
+    nodes = [Node("a", "left", 8, 64, 2, 22, gpumem_pct=True), Node("b", "right", 4, 32)]
+
+    assert combined(nodes, "a,b") == Node("a,b", "left|||right", 12, 96, 2, 22)
