@@ -115,15 +115,3 @@ def _truth(described: dict[str, Any], name: str) -> bool:
     if not isinstance(value, bool):
         raise SonarError(f"Field '{name}' must have a boolean value")
     return value
-
-
-def combined(nodes: Sequence[Node], hostname: str) -> Node:
-    """Return what these nodes have together: numbers added, descriptions joined by `|||`."""
-    return Node(
-        hostname=hostname,
-        description="|||".join(node.description for node in nodes),
-        cpu_cores=sum(node.cpu_cores for node in nodes),
-        mem_gb=sum(node.mem_gb for node in nodes),
-        gpu_cards=sum(node.gpu_cards for node in nodes),
-        gpumem_gb=sum(node.gpumem_gb for node in nodes),
-    )
