@@ -14,7 +14,7 @@ from itertools import product
 
 from sonar.errors import SonarError
 
-__all__ = ["LARGEST_EXPANSION", "HostPatterns", "compress", "expand"]
+__all__ = ["LARGEST_EXPANSION", "HostPatterns", "compress", "expand", "split_list"]
 
 LARGEST_EXPANSION = 100_000
 _LARGEST_NUMBER = 2**32 - 1
@@ -71,6 +71,11 @@ def expand(pattern: str, *, wildcards: bool = False) -> list[str]:
         if len(names) > LARGEST_EXPANSION:
             raise _too_many(pattern)
     return names
+
+
+def split_list(text: str) -> list[str]:
+    """Split a comma list of patterns at the commas outside brackets."""
+    return _split(text, ",")
 
 
 def compress(names: Iterable[str]) -> str:

@@ -7,11 +7,12 @@ Fields are given as `extra={"SONAR_CLUSTER": ...}`: upper-case names only, see s
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 
 from sonar.errors import SonarError
 
-__all__ = ["run", "setup"]
+__all__ = ["Throttle", "run", "setup"]
 
 # sd-daemon(3): a line on stderr may begin with its syslog priority in angle brackets.
 _PRIORITY = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
@@ -40,6 +41,30 @@ def run(program: str, main: Callable[[Sequence[str]], int]) -> int:
         # The reader of a pipe has gone: not an error, and nothing may be written at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+class Throttle(logging.Filter):
+    """Let pass at most `burst` records in `period_s` seconds, so that no client can flood the log; say how many not."""
+
+    def __init__(self, burst: int = 20, period_s: float = 60.0) -> None:
+        super().__init__()
+        self._burst = burst
+        self._period_s = period_s
+        self._since = time.monotonic()
+        self._passed = 0
+        self._held_back = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether the record may pass."""
+        now = time.monotonic()
+        if now - self._since > self._period_s:
+            if self._held_back:
+                record.msg = f"{record.getMessage()} ({self._held_back} messages before this one were held back)"
+                record.args = ()
+            self._since, self._passed, self._held_back = now, 0, 0
+        self._passed += 1
+        self._held_back += self._passed > self._burst
+        return self._passed <= self._burst
 
 
 def _stderr_is_journal() -> bool:

@@ -52,8 +52,8 @@ def series_of(steps: Steps) -> Series:
 
 def truncated(time: _Instants, slot: int) -> _Instants:
     """Return the start of the slot that an instant, or each of an array, lies in."""
-    into_slot: _Instants = (time - _FIRST_MONDAY if slot == WEEK else time) % slot
-    return time - into_slot
+    start: _Instants = time - (time - (_FIRST_MONDAY if slot == WEEK else 0)) % slot
+    return start
 
 
 def folded(series: Series, slot: int) -> Series:

@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.error import URLError
 
@@ -109,7 +110,7 @@ def start(site: Site, processes: ExitStack) -> str:
         arguments = ["--data", str(site.data), "--password-file", str(site.state / passwords), *tls]
         arguments += ["--listen-tls", "127.0.0.1:0", "--port-file", str(ports)]
         process = processes.enter_context(daemon(site, program, arguments))
-        wait_until(lambda ports=ports: ports.exists(), f"{program} listens", process, site.log(program))
+        wait_until(ports.exists, f"{program} listens", process, site.log(program))
         urls[program] = f"https://127.0.0.1:{ports.read_text().split()[2]}"
         answer = fetch(site, f"{urls[program]}/ping").decode().strip()
         say(f"{program} listens at {urls[program]}, /ping says {answer}")

@@ -1,1 +1,1 @@
-"""Answers become documents: the reports of naicreport."""
+"""Answers become documents: the reports of naicreport, one module each."""

@@ -16,10 +16,15 @@ if TYPE_CHECKING:
     from sonar.render.formats import Format
     from sonar.verbs.query import Query
 
-__all__ = ["VERB"]
+__all__ = ["VERB", "UndescribedHostError"]
 
 # Length of the slots that an option asks for, in seconds; `none` keeps the samples.
 _SLOTS = {"hourly": HOUR, "half-hourly": HOUR // 2, "daily": DAY, "half-daily": DAY // 2, "weekly": 7 * DAY, "none": 0}
+_MOST_ROWS = 5_000_000  # a thousand hosts by the hour for half a year; `--from 1-1-1` would be a century of empty slots
+
+
+class UndescribedHostError(SonarError):
+    """A value relative to a host's capacity is wanted, but the configuration does not describe the host."""
 
 
 def run(query: "Query") -> Result:
@@ -49,12 +54,14 @@ def run(query: "Query") -> Result:
         nodes = [_node(hosts[0], query.nodes, required=relative)]
     if slot and not options["last"] and not options["compact"]:
         start, end = inferred_window(query.window, bounds)
+        if (end - start) // slot * len(series_list) > _MOST_ROWS:
+            raise SonarError(f"More than {_MOST_ROWS} rows: ask for a shorter time, longer slots, or --compact")
         series_list = [filled(series, start, end, slot) for series in series_list]
     return _result(hosts, nodes, series_list, query)
 
 
 def _node(hosts: tuple[str, ...], nodes: "NodeTable | None", *, required: bool) -> "Node | None":
-    """Return what the hosts have together. Raise SonarError for one that is not described if that is required."""
+    """Return what the hosts have together. Raise UndescribedHostError for one that is not described if it must be."""
     from sonar.config.nodes import combined
 
     known = []
@@ -62,7 +69,7 @@ def _node(hosts: tuple[str, ...], nodes: "NodeTable | None", *, required: bool) 
         if nodes is not None and host in nodes:
             known.append(nodes[host])
         elif required:
-            raise SonarError(f"Relative values requested without config info for {host}")
+            raise UndescribedHostError(f"Relative values requested without config info for {host}")
     if not known:
         return None
     return known[0] if len(hosts) == 1 else combined(known, ",".join(hosts))

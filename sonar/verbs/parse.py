@@ -1,6 +1,6 @@
 """The verb parse: the samples themselves, as read, cleaned or merged."""
 
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from sonar.verbs.declare import Field, Kind, Option, OptionType, Result, Verb
 
@@ -61,14 +61,17 @@ def _streams(query: "Query") -> Result:
         grouped = (rows["job"] != 0) & (not query.options["clean"])
         blocks = _one_by_one(rows.take(~grouped))
         blocks += _merged(rows.take(grouped), by_host=not query.options["merge-by-job"])
-    blocks.sort(
-        key=lambda block: tuple(block.column(name)[0].as_py() for name in ("host", "time", "job", "cmd", "pid"))
-    )
+    blocks.sort(key=_order_of_stream)
     places, at = [], 0
     for block in blocks:
         places.append(("", at, len(block)))
         at += len(block)
-    return Result(pa.concat_tables(blocks or [_rows(samples_of(empty_table()))]), tuple(places))
+    return Result(pa.concat_tables([_as_read(samples_of(empty_table()), query), *blocks]), tuple(places))
+
+
+def _order_of_stream(block: "pa.Table") -> tuple[Any, ...]:
+    """Return what streams are sorted by, from the first sample of one."""
+    return tuple(block.column(name)[0].as_py() for name in ("host", "time", "job", "cmd", "pid"))
 
 
 def _one_by_one(rows: "Samples") -> "list[pa.Table]":

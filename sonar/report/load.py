@@ -1,0 +1,133 @@
+"""The load report: one JSON file a host, or one for a group of hosts, with the load over time for charts.
+
+naicreport(1) has the members of a file. Values are percent of all that the host, or the group, has.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from sonar.errors import SonarError
+from sonar.hosts import split_list
+from sonar.names import host_name
+from sonar.report.answers import FLAG, Answers
+from sonar.report.publish import publish
+from sonar.times import minute_text
+
+__all__ = ["Order", "make"]
+
+_FIELDS = "json,datetime,cpu,mem,gpu,gpumem,rcpu,rmem,rgpu,rgpumem,gpus,host"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What report is wanted: `bucketing` is none, hourly or daily; an interval in minutes asks for down time."""
+
+    directory: Path
+    bucketing: str
+    tag: str = ""
+    group: str = ""
+    downtime_interval: int | None = None
+
+
+def make(answers: Answers, order: Order, now: int) -> list[Path]:
+    """Write the files and return their paths; a host whose values are damaged does not keep the others from theirs."""
+    options: dict[str, Sequence[str]] = {"fmt": [_FIELDS], order.bucketing: [FLAG]}
+    if order.group:
+        options |= {"group": [FLAG], "host": split_list(order.group)}
+    systems = answers.ask("load", options)
+    down = _down_periods(answers, order.downtime_interval) if order.downtime_interval else None
+    if order.group and len(systems) > 1:
+        raise SonarError(f"Expected exactly one datum for grouped run, tag={order.tag}, not {len(systems)}")
+    written = []
+    for system in systems:
+        facts = system["system"]
+        if order.group:
+            name = order.tag or "group"
+        else:
+            name = host_name(facts["hostname"]) + (f"-{order.tag}" if order.tag else "")
+        document = _document(facts, system["records"], order, now, down)
+        path = order.directory / f"{name}.json"
+        publish(path, json.dumps(document, ensure_ascii=False, separators=(",", ":")))
+        written.append(path)
+    return written
+
+
+def _document(
+    facts: Mapping[str, str],
+    records: Sequence[Mapping[str, str]],
+    order: Order,
+    now: int,
+    down: "Mapping[str, list[_Period]] | None",
+) -> dict[str, Any]:
+    """Return the content of one file, members in the order that readers of old know."""
+    labels = [record["datetime"] for record in records]
+    series = {name: [_number(record[name]) for record in records] for name in ("rcpu", "rmem", "rgpu", "rgpumem")}
+    has_gpus = int(facts["gpucards"]) > 0 and None not in series["rgpu"] and None not in series["rgpumem"]
+    document: dict[str, Any] = {
+        "date": minute_text(now),
+        "hostname": facts["hostname"],
+        "tag": order.tag,
+        "bucketing": order.bucketing,
+        "labels": labels,
+        "rcpu": series["rcpu"],
+        "rmem": series["rmem"],
+    }
+    if has_gpus:
+        document |= {"rgpu": series["rgpu"], "rgpumem": series["rgpumem"]}
+    if down is not None:
+        periods = down.get(facts["hostname"], [])
+        document["downhost"] = _marks(labels, [period for period in periods if period.device == "host"])
+        if has_gpus:
+            document["downgpu"] = _marks(labels, [period for period in periods if period.device != "host"])
+    document["system"] = {"hostname": facts["hostname"], "description": facts["description"]}
+    return document
+
+
+def _number(text: str) -> float | int | None:
+    """Return the number behind a text, null for what is none."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    if not math.isfinite(value):
+        return None
+    return int(value) if value.is_integer() else value
+
+
+@dataclass(frozen=True, slots=True)
+class _Period:
+    """A time of being down; instants are texts of one format, so their order is that of time."""
+
+    device: str
+    start: str
+    end: str
+
+
+def _down_periods(answers: Answers, interval: int) -> dict[str, list[_Period]]:
+    """Return the down times of each host."""
+    options = {"interval": [str(interval)], "only-down": [FLAG], "fmt": ["json,device,host,start,end"]}
+    periods: dict[str, list[_Period]] = {}
+    for row in answers.ask("uptime", options):
+        periods.setdefault(row["host"], []).append(_Period(row["device"], row["start"], row["end"]))
+    return periods
+
+
+def _marks(labels: Sequence[str], periods: Sequence[_Period]) -> list[int]:
+    """Return 1 for each bucket that a period overlaps, from the one that holds its start; else 0.
+
+    The last bucket has no end. A period that ended before the first bucket marks nothing.
+    """
+    following = [after for _, after in pairwise(labels)] + ["~"]
+    return (
+        [
+            int(any(period.start < after and label < period.end for period in periods))
+            for label, after in zip(labels, following, strict=True)
+        ]
+        if labels
+        else []
+    )

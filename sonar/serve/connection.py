@@ -1,0 +1,116 @@
+"""The connections of a server: uvicorn's HTTP/1.1 protocol, with the bounds that it does not have itself.
+
+A client may take only so long, and only so many bytes, to bring its headers; what it sends of a body that was already
+refused is thrown away for only so long; and the number of connections is bounded.
+"""
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+if TYPE_CHECKING:
+    import asyncio
+    import socket
+    from collections.abc import Iterator
+
+__all__ = ["BoundedProtocol", "Server"]
+
+IDLE_S = 75.0  # without a complete set of headers
+HEADER_BYTES = 64 << 10  # unfinished headers; finished ones are counted exactly by the gate
+MAX_CONNECTIONS = 4096
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One connection. `waiting_since` is when it began to wait for the next headers; None while it serves."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.waiting_since: float | None = None
+        self.fresh = True  # no request has been seen yet
+        self._in_headers = False
+        self._header_bytes = 0
+
+    def connection_made(self, transport: "asyncio.Transport") -> None:  # type: ignore[override]
+        """Take a new connection, or close it if there are too many."""
+        super().connection_made(transport)
+        self.waiting_since = time.monotonic()
+        if len(self.connections) > MAX_CONNECTIONS:
+            transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser; end the connection if its headers do not end."""
+        super().data_received(data)
+        if self._in_headers:
+            self._header_bytes += len(data)
+            if self._header_bytes > HEADER_BYTES and not self.transport.is_closing():
+                self.transport.write(
+                    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+                )
+                self.transport.close()
+
+    def on_message_begin(self) -> None:
+        """Note that headers have begun."""
+        super().on_message_begin()
+        self._in_headers = True
+        self._header_bytes = 0
+
+    def on_headers_complete(self) -> None:
+        """Note that headers are complete, and start to serve."""
+        self._in_headers = False
+        self.waiting_since = None
+        self.fresh = False
+        super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        """Note that the connection waits again."""
+        self.waiting_since = time.monotonic()
+        super().on_response_complete()
+
+    def close_if_idle(self, now: float) -> None:
+        """Close the connection if its client has been silent, or has stammered, for too long."""
+        if self.waiting_since is not None and now - self.waiting_since > IDLE_S:
+            self.transport.close()
+
+
+class Server(uvicorn.Server):
+    """A uvicorn server that leaves signals to us and loses no request that has arrived before it drains."""
+
+    GRACE_S = 0.5
+
+    def __init__(self, config: uvicorn.Config, started: "asyncio.Event") -> None:
+        super().__init__(config)
+        self._started_event = started
+
+    @contextmanager
+    def capture_signals(self) -> "Iterator[None]":
+        """Capture nothing."""
+        yield
+
+    async def startup(self, sockets: "list[socket.socket] | None" = None) -> None:
+        """Begin to accept, and tell."""
+        await super().startup(sockets)
+        self._started_event.set()
+
+    async def shutdown(self, sockets: "list[socket.socket] | None" = None) -> None:
+        """Stop accepting, serve what has arrived, close."""
+        import asyncio
+
+        for server in self.servers:
+            server.close()
+        # A connection accepted just now may hold a request that nobody has read yet: closing it would lose that.
+        deadline = time.monotonic() + self.GRACE_S
+        while any(getattr(one, "fresh", False) for one in self.server_state.connections):
+            if time.monotonic() > deadline:
+                break
+            await asyncio.sleep(0.02)
+        await super().shutdown(sockets)
+
+    def close_idle(self) -> None:
+        """Close connections that have waited for too long."""
+        now = time.monotonic()
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, BoundedProtocol):
+                connection.close_if_idle(now)

@@ -1,0 +1,221 @@
+"""Run an ASGI application as a service: sockets, TLS, readiness, watchdog, reload, drain.
+
+    READY       after all sockets listen
+    WATCHDOG    fed only while the service's own check of itself succeeds, from the loop that serves requests
+    SIGHUP      reload: certificates and whatever `on_reload` reads; what cannot be read leaves the old in place
+    SIGTERM     drain: stop accepting, finish what has arrived, end with status 0 (also SIGINT)
+
+One event loop (uvloop) serves all sockets, plain and TLS alike.
+"""
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sonar import notify
+from sonar.errors import SonarError, UsageError
+from sonar.log import Throttle
+from sonar.serve.gate import App, Gate, Limits
+from sonar.serve.sockets import Listener, listeners_of, parse_address, write_port_file
+from sonar.serve.tls import TlsFiles, renew, tls_context
+
+if TYPE_CHECKING:
+    import ssl
+
+    import uvicorn
+
+    from sonar.serve.connection import Server
+
+__all__ = ["Limits", "Listener", "TlsFiles", "listeners_of", "parse_address", "serve"]
+
+STATUS_S = 5.0
+DRAIN_S = 40  # below TimeoutStopSec= of the units
+
+_log = logging.getLogger(__name__)
+
+
+def serve(
+    app: App,
+    listeners: Sequence[Listener],
+    *,
+    name: str,
+    status: Callable[[], str],
+    healthy: Callable[[], Awaitable[bool]],
+    tls: TlsFiles | None = None,
+    on_reload: Callable[[], None] | None = None,
+    on_stop: Callable[[], Awaitable[None]] | None = None,
+    obstacle: Callable[[], str | None] = lambda: None,
+    limits: Limits | None = None,
+    port_file: Path | None = None,
+) -> int:
+    """Serve `app` on all listeners until told to stop; return the exit status.
+
+    `status` gives the line that `systemctl status` shows; `healthy` is the check that feeds the watchdog; `on_reload`
+    raises SonarError if what it read is bad, after it has changed nothing; `on_stop` is awaited after the last
+    answer; `obstacle` says why `/ping` must answer 503 (see `sonar.serve.gate`).
+    """
+    if not listeners:
+        raise UsageError("nothing to listen on: no socket was passed by systemd, and none is given by an option")
+    if any(one.tls for one in listeners) and tls is None:
+        raise UsageError("a TLS socket needs a certificate: --tls-cert and --tls-key")
+    import uvloop
+
+    context = tls_context(tls) if tls is not None else None
+    service = _Service(name, listeners, status, healthy, context, tls, on_reload, on_stop, port_file)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(service.run(app, limits or Limits(), obstacle))
+
+
+class _Service:
+    def __init__(
+        self,
+        name: str,
+        listeners: Sequence[Listener],
+        status: Callable[[], str],
+        healthy: Callable[[], Awaitable[bool]],
+        context: "ssl.SSLContext | None",
+        tls: TlsFiles | None,
+        on_reload: Callable[[], None] | None,
+        on_stop: Callable[[], Awaitable[None]] | None,
+        port_file: Path | None,
+    ) -> None:
+        self._name = name
+        self._listeners = listeners
+        self._status = status
+        self._healthy = healthy
+        self._context = context
+        self._tls = tls
+        self._on_reload = on_reload
+        self._on_stop = on_stop
+        self._port_file = port_file
+
+    async def run(self, app: App, limits: Limits, obstacle: Callable[[], str | None]) -> int:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+
+        gate = Gate(app, limits, obstacle)
+        servers = await self._start(gate)
+        tasks = [asyncio.create_task(work) for work in (self._tell_status(), self._feed_watchdog(), _sweep(servers))]
+        if self._port_file is not None:
+            write_port_file(self._port_file, self._listeners)
+        notify.ready(self._status())
+        _log.info("%s serves on %s", self._name, ", ".join(_text_of(one) for one in self._listeners))
+
+        await stop.wait()
+        gate.draining = True
+        notify.stopping("draining")
+        for server, _ in servers:
+            server.should_exit = True
+        await asyncio.gather(*(running for _, running in servers))
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._on_stop is not None:
+            await self._on_stop()
+        return 0
+
+    async def _start(self, gate: Gate) -> "list[tuple[Server, asyncio.Task[None]]]":
+        """Start one uvicorn server for the plain sockets and one for those with TLS; return when all accept."""
+        from sonar.serve.connection import Server
+
+        # uvicorn tells the log about every malformed request, which anybody can send at will.
+        server_log = logging.getLogger("uvicorn.error")
+        server_log.setLevel(logging.WARNING)
+        server_log.addFilter(Throttle())
+
+        servers = []
+        for is_tls in (False, True):
+            sockets = [one.socket for one in self._listeners if one.tls is is_tls]
+            if sockets:
+                started = asyncio.Event()
+                server = Server(_config(gate, self._context if is_tls else None), started)
+                running = asyncio.create_task(server.serve(sockets=sockets))
+                waiting = asyncio.create_task(started.wait())
+                await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
+                waiting.cancel()
+                if running.done():
+                    running.result()
+                    raise SonarError(f"{self._name} could not start to serve")
+                servers.append((server, running))
+        return servers
+
+    def _reload(self) -> None:
+        notify.reloading()
+        begun = time.monotonic()
+        try:
+            if self._on_reload is not None:
+                self._on_reload()
+            if self._context is not None and self._tls is not None:
+                renew(self._context, self._tls)
+        except SonarError as error:
+            _log.error("reload failed, keeping what was loaded before: %s", error)
+            notify.ready(f"reload failed: {error}")
+            return
+        _log.info("reloaded in %.0f ms", (time.monotonic() - begun) * 1000)
+        notify.ready(self._status())
+
+    async def _tell_status(self) -> None:
+        told = ""
+        while True:
+            await asyncio.sleep(STATUS_S)
+            if (text := self._status()) != told:
+                notify.status(text)
+                told = text
+
+    async def _feed_watchdog(self) -> None:
+        period = notify.watchdog_period()
+        while period is not None:
+            try:
+                async with asyncio.timeout(period):
+                    is_well = await self._healthy()
+            except TimeoutError:
+                is_well = False
+            if is_well:
+                notify.watchdog()
+            else:
+                _log.warning("%s fails its check of itself, not feeding the watchdog", self._name)
+            await asyncio.sleep(period)
+
+
+async def _sweep(servers: "list[tuple[Server, asyncio.Task[None]]]") -> None:
+    while True:
+        await asyncio.sleep(1.0)
+        for server, _ in servers:
+            server.close_idle()
+
+
+def _config(app: App, context: "ssl.SSLContext | None") -> "uvicorn.Config":
+    import uvicorn
+
+    from sonar.serve.connection import IDLE_S, BoundedProtocol
+
+    config = uvicorn.Config(
+        app,
+        http=BoundedProtocol,
+        loop="none",
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        access_log=False,
+        log_config=None,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=int(IDLE_S),
+        timeout_graceful_shutdown=DRAIN_S,
+    )
+    config.load()
+    config.ssl = context
+    return config
+
+
+def _text_of(listener: Listener) -> str:
+    name = listener.socket.getsockname()
+    where = f"{name[0]}:{name[1]}" if isinstance(name, tuple) else str(name)
+    return f"{where} (TLS)" if listener.tls else where
