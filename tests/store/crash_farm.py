@@ -120,7 +120,9 @@ def work(root: Path, answered: Path, first: int, count: int) -> None:
     store = Store(root)
     with answered.open("a") as notes:
         for number in range(first, first + count):
-            appends = [Append(f"c/2024/03/{1 + number % 2:02}/h{number % 3}.csv", f"n={number},x={'y' * 20}\n".encode())]
+            appends = [
+                Append(f"c/2024/03/{1 + number % 2:02}/h{number % 3}.csv", f"n={number},x={'y' * 20}\n".encode())
+            ]
             if number % 4 == 0:
                 appends.append(Append("d/2024/03/01/other.csv", f"n={number},other\n".encode()))
             with contextlib.suppress(StoreUnavailableError):
