@@ -1,6 +1,6 @@
 """Break off a process that writes the store at each of its system calls, and look at what a new process makes of it.
 
-Run as a program, because it forks: `crash_farm.py MODE SEED` prints what was wrong, and at last how many crashes it made.
+Run as a program, because it forks: `crash_farm.py MODE SEED` prints what was wrong, and last how many crashes it made.
 
     kill    what the process has done up to the call stays (kill -9)
     power   only what has been synced stays: contents by fsync of the file, names by fsync of the directory
@@ -52,7 +52,7 @@ class Disk:
                 self.note(path)
 
     def note(self, path: Path | int) -> None:
-        status = os.stat(path)
+        status = os.stat(path)  # noqa: PTH116  (a descriptor, too)
         if stat.S_ISDIR(status.st_mode):
             entries = list(os.scandir(path))
             self.names[status.st_ino] = {entry.name: (entry.inode(), entry.is_dir()) for entry in entries}
