@@ -126,7 +126,7 @@ def _annotation(option: Option) -> Any:
 
     names = [f"--{option.name}", *([f"-{option.short}"] if option.short else [])]
     notes = [
-        *(["may be repeated"] if option.repeat else []),
+        *(["repeatable"] if option.repeat else []),
         *(["required"] if option.required else []),
         *([f"default: {option.default}"] if option.default else []),
     ]
