@@ -5,16 +5,16 @@ CONFIG/cluster-aliases.json      [{"alias": "ml", "value": "mlx.example.org"}, .
 CONFIG/CLUSTER-config.json       the nodes, see sonar.config.nodes
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sonar.config.aliases import read_aliases
 from sonar.config.nodes import NodeTable, read_nodes
 from sonar.errors import SonarError
 from sonar.names import BadNameError, ClusterName, cluster_name, resolve_cluster
 
-__all__ = ["Clusters", "UnknownClusterError", "read_aliases"]
+__all__ = ["Clusters", "UnknownClusterError"]
 
 
 class UnknownClusterError(SonarError):
@@ -58,14 +58,3 @@ class Clusters:
     def _aliases(self) -> Mapping[str, str]:
         path = self.config / "cluster-aliases.json" if self.config else None
         return read_aliases(path) if path is not None and path.exists() else {}
-
-
-def read_aliases(path: Path) -> Mapping[str, str]:
-    """Return the canonical name of each alias; of a repeated alias the last counts. Raise SonarError for a bad file."""
-    try:
-        entries = json.loads(path.read_bytes())
-        return {entry["alias"].lower(): entry["value"] for entry in entries}
-    except OSError as error:
-        raise SonarError(f"cannot read '{path}': {error.strerror}") from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise SonarError(f"'{path}' must be an array of objects with 'alias' and 'value': {error}") from error

@@ -17,7 +17,6 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from urllib.error import URLError
 
@@ -109,6 +108,8 @@ def start(site: Site, processes: ExitStack) -> str:
         ports = site.state / f"{program}.ports"
         arguments = ["--data", str(site.data), "--password-file", str(site.state / passwords), *tls]
         arguments += ["--listen-tls", "127.0.0.1:0", "--port-file", str(ports)]
+        if program == "sonalyzed":
+            arguments += ["--cluster-config", str(site.state)]
         process = processes.enter_context(daemon(site, program, arguments))
         wait_until(ports.exists, f"{program} listens", process, site.log(program))
         urls[program] = f"https://127.0.0.1:{ports.read_text().split()[2]}"

@@ -112,6 +112,7 @@ class Spool(Generic[T]):
             self._ends.pop(segment)
 
     def _run(self) -> None:
+        self._probe()
         while (batch := self._next_batch()) is not None:
             self.busy_since = time.monotonic()
             if batch:

@@ -15,6 +15,18 @@
     return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   }
 
+  // 24 hours, and the day once where it begins: [least increment, label, ..., label at a new day, ..., mode].
+  const TIMES = [
+    [86400, "{MM}-{DD}", "\n{YYYY}", null, null, null, null, null, 1],
+    [60, "{HH}:{mm}", null, null, "\n{YYYY}-{MM}-{DD}", null, null, null, 1],
+  ];
+
+  // A line needs two neighbours; a value between two gaps is drawn as a point.
+  function alone(plot, at) {
+    const values = plot.data[at];
+    return [...values.keys()].filter((i) => values[i] !== null && values[i - 1] == null && values[i + 1] == null);
+  }
+
   // "gpu-1.demo.example.org" is "gpu-1" in a legend, as long as that tells the nodes apart.
   function shortNames(names) {
     const short = names.map((name) => name.split(".")[0]);
@@ -29,11 +41,11 @@
       tzDate: (instant) => uPlot.tzDate(new Date(instant * 1000), "Etc/UTC"),
       cursor: { sync: { key: "load" }, y: false },
       scales: { y: { range: (_plot, _low, high) => [0, Math.max(high * 1.05, top, 1)] } },
-      axes: [axis, { ...axis, size: 46 }],
+      axes: [{ ...axis, values: TIMES, space: 60 }, { ...axis, size: 46 }],
       series: [
         { label: "UTC", value: "{YYYY}-{MM}-{DD} {HH}:{mm}" },
         ...shortNames(data.names).map((label, at) => ({
-          label, stroke: COLOURS[at % COLOURS.length], width: 2, spanGaps: false, points: { show: false },
+          label, stroke: COLOURS[at % COLOURS.length], width: 2, spanGaps: false, points: { show: true, size: 5, filter: alone },
           value: (_plot, value) => (value === null ? "–" : value + (chart.percent ? " %" : "")),
         })),
       ],
