@@ -111,6 +111,7 @@ def _with_gpu_memory(rows: Samples, nodes: "NodeTable") -> Samples:
     by_percent = np.array([bool(node and node.gpumem_pct) for node in known], bool)[rows["host"]]
     has_cards = card_kib > 0
     gpu_kib = np.where(has_cards & by_percent, rows["gpumem_pct"] / 100 * card_kib, rows["gpu_kib"])
-    share = rows["gpu_kib"] / np.where(has_cards, card_kib, 1) * 100
+    with np.errstate(over="ignore"):  # a bad record may say anything
+        share = rows["gpu_kib"] / np.where(has_cards, card_kib, 1) * 100
     gpumem_pct = np.where(has_cards & ~by_percent, share, rows["gpumem_pct"])
     return rows.with_columns(gpu_kib=gpu_kib, gpumem_pct=gpumem_pct)

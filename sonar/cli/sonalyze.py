@@ -57,10 +57,13 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _check_encoding(argv: Sequence[str]) -> None:
+    """Refuse arguments that are not UTF-8, which Python shows as lone surrogates; names of files may be anything."""
     files = list(argv).index("--") if "--" in argv else len(argv)
     for argument in argv[:files]:
-        if not argument.isprintable() and any("\ud800" <= char <= "\udfff" for char in argument):
-            raise UsageError(f"Argument {argument!r} is not UTF-8")
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"Argument {argument!r} is not UTF-8") from None
 
 
 def _dispatch(argv: Sequence[str]) -> int:

@@ -26,6 +26,9 @@ _QUANTITIES = (
 _RESIDENT = ("res", "resident memory", "GB", "mem_gb")
 
 
+_LARGEST = 1e12  # of what is printed: can still be multiplied by a duration
+
+
 def run(query: "Query") -> Result:
     """Return the jobs, sorted by start, job number and hosts."""
     from sonar.analysis.bounds import bounds_of
@@ -75,13 +78,21 @@ def _rows(jobs: "Jobs", bounds: dict[str, tuple[int, int]], query: "Query") -> "
         "zombie": [_is_zombie(*words) for words in zip(jobs.commands, jobs.users, strict=True)],
     }
     for name in jobs.averages:
-        columns[f"{name}_avg"] = np.ceil(jobs.averages[name]).astype(np.int64)
-        columns[f"{name}_peak"] = np.ceil(jobs.peaks[name]).astype(np.int64)
+        columns[f"{name}_avg"] = _rounded_up(jobs.averages[name])
+        columns[f"{name}_peak"] = _rounded_up(jobs.peaks[name])
     for name in ("cpu", "gpu"):
         columns[f"{name}time"] = (columns[f"{name}_avg"] * minutes_s + 50) // 100
     if query.nodes is not None:
         columns |= _relative(jobs, query.nodes)
     return pa.table(columns)
+
+
+def _rounded_up(values: "np.ndarray") -> "np.ndarray":
+    """Return whole numbers; what is absurdly large in a bad record is cut."""
+    import numpy as np
+
+    whole: np.ndarray = np.ceil(np.minimum(values, _LARGEST)).astype(np.int64)
+    return whole
 
 
 def _is_zombie(commands: tuple[str, ...], users: tuple[str, ...]) -> bool:
@@ -98,8 +109,10 @@ def _relative(jobs: "Jobs", nodes: "Mapping[str, Node]") -> "dict[str, np.ndarra
         available = np.array(of_job, float)
         scale = 100 if unit == "GB" else 1
         for which, values in (("avg", jobs.averages[name]), ("peak", jobs.peaks[name])):
-            share = np.where(available > 0, values * scale / np.where(available > 0, available, 1), 0)
-            columns[f"r{name}_{which}"] = np.ceil(share).astype(np.int64)
+            share = np.where(
+                available > 0, np.minimum(values, _LARGEST) * scale / np.where(available > 0, available, 1), 0
+            )
+            columns[f"r{name}_{which}"] = _rounded_up(share)
     return columns
 
 
