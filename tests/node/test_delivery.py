@@ -1,8 +1,11 @@
 """Delivery, in this process: a real spool, a real HTTPS server with written-down answers, and a clock of our own."""
 
+import contextlib
 import logging
 import os
+import socket
 import ssl
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -271,6 +274,46 @@ def test_long_answer_is_not_read_to_its_end(delivery: Delivery, spool: Spool, se
 
     assert server.accepted() == records
     assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"\0",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"HTTP/1.1 twohundred OK\r\n\r\n",
+        b"HTTP/1.1 20",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000 + b"\r\n",
+        b"HTTP/1.1 099 Odd\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 600 Odd\r\nContent-Length: 0\r\n\r\n",
+    ],
+    ids=lambda answer: repr(answer[:40]),
+)
+def test_answer_that_makes_no_sense_is_trouble(answer: bytes, spool: Spool, time: Time) -> None:
+    put(spool, 1)
+
+    def give(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(ConnectionError):
+            connection.recv(65536)
+            connection.sendall(answer)
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(65536):
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=give, args=(listener,))
+        thread.start()
+        client = Server(f"http://127.0.0.1:{listener.getsockname()[1]}", "fox.example")
+
+        assert deliver(spool, client, time).run_once(0) == 1
+
+        client.close()
+        thread.join()
+    assert list((spool.directory / "bad").iterdir()) == []
 
 
 def test_file_that_cannot_be_removed_is_trouble_and_no_end(
