@@ -108,8 +108,10 @@ def start(site: Site, processes: ExitStack) -> str:
         ports = site.state / f"{program}.ports"
         arguments = ["--data", str(site.data), "--password-file", str(site.state / passwords), *tls]
         arguments += ["--listen-tls", "127.0.0.1:0", "--port-file", str(ports)]
+        if program == "sonalyzed":
+            arguments += ["--cluster-config", str(site.state)]
         process = processes.enter_context(daemon(site, program, arguments))
-        wait_until(lambda ports=ports: ports.exists(), f"{program} listens", process, site.log(program))
+        wait_until(ports.exists, f"{program} listens", process, site.log(program))
         urls[program] = f"https://127.0.0.1:{ports.read_text().split()[2]}"
         answer = fetch(site, f"{urls[program]}/ping").decode().strip()
         say(f"{program} listens at {urls[program]}, /ping says {answer}")

@@ -18,8 +18,8 @@ __all__ = ["DAYS", "NODES", "STEP_S", "write_config", "write_history"]
 
 DAYS = 14
 STEP_S = 5 * MINUTE
-_KIB = 1 << 10
 _MIB = 1 << 20
+_MOST_BUSY = 0.6  # of a machine's cores that jobs may want when one more begins; they use more at times
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,8 @@ def _jobs(machine: _Machine, chance: random.Random, start: int, end: int, first_
                 length = work.hours * HOUR * math.exp(chance.gauss(0, 0.6))
                 stop = int(begin + max(length, 11 * MINUTE))
                 cards = tuple(card for card in range(machine.gpus) if free_at[card] <= begin)[: work.gpus]
-                if len(cards) < work.gpus:
+                busy_cores = sum(job.work.cores for job in jobs if job.end > begin)
+                if len(cards) < work.gpus or busy_cores + work.cores > _MOST_BUSY * machine.cores:
                     continue
                 for card in cards:
                     free_at[card] = stop

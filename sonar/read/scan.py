@@ -4,10 +4,11 @@ Columns, when there are any, will come in here and nowhere else: whoever asks a 
 """
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,8 +75,8 @@ class Scan:
         """
         if not root.is_dir():
             raise SonarError(f"Not a viable log directory: {root}")
-        first, last = day_of(start), day_of(end)
-        files = _files_of_days(root, first - timedelta(days=1), last + timedelta(days=1), hosts) if start <= end else []
+        first, last = day_of(start).toordinal() - 1, day_of(end).toordinal() + 1
+        files = _files_of_days(root, first, last, hosts) if start <= end else []
         return cls(files, hosts, (start // DAY * DAY, (end // DAY + 1) * DAY - 1))
 
     @property
@@ -180,11 +181,16 @@ def _content(file: LogFile) -> bytes:
         raise SonarError(f"{error.strerror}: '{file.path}'") from error
 
 
-def _files_of_days(root: Path, first: date, last: date, hosts: "HostPatterns | None") -> list[LogFile]:
-    """Return the files of samples in the directories of these days, in reading order."""
+def _files_of_days(root: Path, first: int, last: int, hosts: "HostPatterns | None") -> list[LogFile]:
+    """Return the files of samples in the directories of these days (proleptic ordinals), in reading order."""
     files = []
-    for number in range((last - first).days + 1):
-        day = first + timedelta(days=number)
+    # `--from 1-1-1` is an honest way to ask for everything: look only into the years that there are.
+    years = [int(name) for name in _listed(root) if re.fullmatch("[0-9]{4}", name) and name != "0000"]
+    if years:
+        first = max(first, date(min(years), 1, 1).toordinal())
+        last = min(last, date(max(years), 12, 31).toordinal())
+    for ordinal in range(first, last + 1) if years else ():
+        day = date.fromordinal(ordinal)
         directory = root / f"{day.year:04}" / f"{day.month:02}" / f"{day.day:02}"
         try:
             entries = [entry for entry in os.scandir(directory) if entry.is_file()]
@@ -197,6 +203,13 @@ def _files_of_days(root: Path, first: date, last: date, hosts: "HostPatterns | N
             if host and (hosts is None or hosts.match(host)):
                 files.append(LogFile(Path(entry.path), host))
     return sorted(files)
+
+
+def _listed(directory: Path) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except OSError as error:
+        raise SonarError(f"{error.strerror}: '{directory}'") from error
 
 
 def _host_of(name: str) -> str:

@@ -18,7 +18,17 @@ if TYPE_CHECKING:
 
     from sonar.verbs.declare import Result, Verb
 
-__all__ = ["MOST_COLUMNS", "Format", "Style", "format_help", "parse_format", "texts", "write_result", "write_rows"]
+__all__ = [
+    "MOST_COLUMNS",
+    "Format",
+    "Style",
+    "block_texts",
+    "format_help",
+    "parse_format",
+    "texts",
+    "write_result",
+    "write_rows",
+]
 
 MOST_COLUMNS = 200
 
@@ -160,6 +170,13 @@ def write_rows(rows: "pa.Table", fmt: Format, out: TextIO) -> None:
     from sonar.render import writers
 
     writers.write(rows, fmt, out)
+
+
+def block_texts(rows: "pa.Table", spans: "Iterable[tuple[int, int]]", fmt: Format) -> Iterator[str]:
+    """Give what `write_rows` would write for each span (first row, number of rows); fast for many small ones."""
+    from sonar.render import writers
+
+    return writers.block_texts(rows, spans, fmt)
 
 
 def texts(rows: "pa.Table", field: Field, fmt: Format) -> list[str]:

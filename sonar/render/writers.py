@@ -4,8 +4,9 @@ Only code that has rows to print imports this module: it needs Arrow.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import TextIO
 
 import pyarrow as pa
@@ -27,7 +28,7 @@ from sonar.render.formats import Format, Style
 from sonar.render.values import texts_of
 from sonar.verbs.declare import Field, Kind
 
-__all__ = ["cells", "write"]
+__all__ = ["block_texts", "cells", "write"]
 
 # Kinds whose texts hold nothing that would have to be quoted or replaced.
 _PLAIN = frozenset(Kind) - {Kind.TEXT, Kind.HOSTS, Kind.GPUS}
@@ -39,13 +40,33 @@ _JSON_SPECIALS = '["\\\\\\x00-\\x1f]'
 
 def write(rows: pa.Table, fmt: Format, out: TextIO) -> None:
     """Write rows as one table of the format."""
-    {
-        Style.FIXED: _write_fixed,
-        Style.CSV: _write_csv,
-        Style.CSVNAMED: _write_csv,
-        Style.JSON: _write_json,
-        Style.AWK: _write_awk,
-    }[fmt.style](rows, fmt, out)
+    if fmt.style is Style.FIXED:
+        header, lines = _fixed(rows, fmt)
+        out.write(header)
+        out.writelines(_ended(part) for part in lines)
+    elif fmt.style is Style.JSON:
+        out.write("[")
+        for number, part in enumerate(_row_texts(rows, fmt)):
+            out.write("," * bool(number) + ",".join(part))
+        out.write("]")
+    else:
+        out.write(_csv_header(fmt))
+        out.writelines(_ended(part) for part in _row_texts(rows, fmt))
+
+
+def block_texts(rows: pa.Table, spans: Iterable[tuple[int, int]], fmt: Format) -> Iterator[str]:
+    """Give the text of each span (first row, number of rows) of a table as if it were written alone.
+
+    For many small blocks this is a hundred times faster than to write each.
+    """
+    if fmt.style is Style.FIXED:
+        yield from _fixed_blocks(rows, spans, fmt)
+        return
+    texts = list(chain.from_iterable(_row_texts(rows, fmt)))
+    header = _csv_header(fmt)
+    for start, length in spans:
+        part = texts[start : start + length]
+        yield f"[{','.join(part)}]" if fmt.style is Style.JSON else header + _ended(part)
 
 
 def cells(rows: pa.Table, field: Field, fmt: Format) -> Column:
@@ -72,52 +93,76 @@ def _printed(rows: pa.Table, fmt: Format) -> list[_Printed]:
     return columns if fmt.tag is None else [*columns, _Printed("tag", constant(fmt.tag, rows.num_rows))]
 
 
-def _write_fixed(rows: pa.Table, fmt: Format, out: TextIO) -> None:
+def _names(fmt: Format) -> tuple[str, ...]:
+    return fmt.names if fmt.tag is None else (*fmt.names, "tag")
+
+
+def _fixed_columns(rows: pa.Table, fmt: Format) -> list[Column]:
+    return [
+        filled(column.texts) if column.plain else replace(filled(column.texts), _CONTROLS, " ")
+        for column in _printed(rows, fmt)
+    ]
+
+
+def _fixed(rows: pa.Table, fmt: Format) -> tuple[str, Iterator[list[str]]]:
+    """Return the header line, and the lines in portions."""
     header, columns = "", []
-    for column in _printed(rows, fmt):
-        texts = filled(column.texts) if column.plain else replace(filled(column.texts), _CONTROLS, " ")
-        width = max(longest(texts), len(column.name) if fmt.header else 0) + 2
-        header += column.name.ljust(width)
+    for name, texts in zip(_names(fmt), _fixed_columns(rows, fmt), strict=True):
+        width = max(longest(texts), len(name) if fmt.header else 0) + 2
+        header += name.ljust(width)
         columns.append(pad(texts, width))
-    if fmt.header:
-        out.write(header.rstrip() + "\n")
-    for lines in _joined(columns, ""):
-        _write_lines(trim(lines), out)
+    return header.rstrip() + "\n" if fmt.header else "", (texts_in(trim(part)) for part in _joined(columns, ""))
 
 
-def _write_csv(rows: pa.Table, fmt: Format, out: TextIO) -> None:
-    columns = _printed(rows, fmt)
-    if fmt.header:
-        out.write(",".join(column.name for column in columns) + "\n")
-    ready = []
-    for column in columns:
+def _fixed_blocks(rows: pa.Table, spans: Iterable[tuple[int, int]], fmt: Format) -> Iterator[str]:
+    columns = [texts_in(texts) for texts in _fixed_columns(rows, fmt)]
+    for start, length in spans:
+        padded = []
+        for name, texts in zip(_names(fmt), columns, strict=True):
+            part = [name, *texts[start : start + length]] if fmt.header else texts[start : start + length]
+            width = max(map(len, part), default=0)
+            padded.append([text.ljust(width) for text in part])
+        yield _ended(["  ".join(row).rstrip() for row in zip(*padded, strict=True)])
+
+
+def _csv_header(fmt: Format) -> str:
+    return ",".join(_names(fmt)) + "\n" if fmt.header else ""
+
+
+def _row_texts(rows: pa.Table, fmt: Format) -> Iterator[list[str]]:
+    """Give the text of each row, without line end, in portions: a line of CSV or for awk, a JSON object."""
+    if fmt.style is Style.JSON:
+        for members in _joined(_json_columns(rows, fmt), ","):
+            yield texts_in(join("{", members, "}"))
+    elif fmt.style is Style.AWK:
+        for lines in _joined(_awk_columns(rows, fmt), " "):
+            yield texts_in(lines)
+    else:
+        for lines in _joined(_csv_columns(rows, fmt), ","):
+            # A record of one empty cell has to be told from an empty line, which readers skip.
+            yield texts_in(choose(lines, "", '""'))
+
+
+def _csv_columns(rows: pa.Table, fmt: Format) -> list[Column]:
+    columns = []
+    for column in _printed(rows, fmt):
         texts = join(f"{column.name}=", column.texts) if fmt.style is Style.CSVNAMED else filled(column.texts)
-        ready.append(texts if column.plain else map_matching(_quoted, texts, '[,"\n\r]'))
-    for lines in _joined(ready, ","):
-        # A record of one empty cell has to be told from an empty line, which readers skip.
-        _write_lines(choose(lines, "", '""'), out)
+        columns.append(texts if column.plain else map_matching(_quoted, texts, '[,"\n\r]'))
+    return columns
 
 
-def _write_awk(rows: pa.Table, fmt: Format, out: TextIO) -> None:
+def _awk_columns(rows: pa.Table, fmt: Format) -> list[Column]:
     columns = [choose(replace(filled(cells(rows, field, fmt)), _BLANKS, "_"), "", "-") for field in fmt.fields]
-    if fmt.tag is not None:
-        columns.append(constant(fmt.tag, rows.num_rows))
-    for lines in _joined(columns, " "):
-        _write_lines(lines, out)
+    return columns if fmt.tag is None else [*columns, constant(fmt.tag, rows.num_rows)]
 
 
-def _write_json(rows: pa.Table, fmt: Format, out: TextIO) -> None:
-    # As a dictionary, a field that is named twice appears once, at its first place.
-    members = []
+def _json_columns(rows: pa.Table, fmt: Format) -> list[Column]:
+    """Return `"name":"text"`; a field that is named twice appears once, at its first place."""
+    columns = []
     for name, column in {column.name: column for column in _printed(rows, fmt)}.items():
         texts = column.texts if column.plain else map_matching(_json_escaped, column.texts, _JSON_SPECIALS)
-        members.append(join(f'"{name}":"', texts, '"'))
-    out.write("[")
-    separator = ""
-    for joined in _joined(members, ","):
-        out.write(separator + ",".join(texts_in(join("{", joined, "}"))))
-        separator = ","
-    out.write("]")
+        columns.append(join(f'"{name}":"', texts, '"'))
+    return columns
 
 
 def _joined(columns: list[Column], between: str) -> Iterator[Column]:
@@ -126,8 +171,8 @@ def _joined(columns: list[Column], between: str) -> Iterator[Column]:
         yield join(*(column.slice(start, _ROWS_AT_ONCE) for column in columns), between=between, skip_nulls=True)
 
 
-def _write_lines(lines: Column, out: TextIO) -> None:
-    out.write("\n".join(texts_in(lines)) + "\n")
+def _ended(lines: list[str]) -> str:
+    return "\n".join(lines) + "\n" if lines else ""
 
 
 def _quoted(text: str) -> str:

@@ -20,6 +20,7 @@ __all__ = ["VERB", "UndescribedHostError"]
 
 # Length of the slots that an option asks for, in seconds; `none` keeps the samples.
 _SLOTS = {"hourly": HOUR, "half-hourly": HOUR // 2, "daily": DAY, "half-daily": DAY // 2, "weekly": 7 * DAY, "none": 0}
+_MOST_ROWS = 5_000_000  # a thousand hosts by the hour for half a year; `--from 1-1-1` would be a century of empty slots
 
 
 class UndescribedHostError(SonarError):
@@ -53,6 +54,8 @@ def run(query: "Query") -> Result:
         nodes = [_node(hosts[0], query.nodes, required=relative)]
     if slot and not options["last"] and not options["compact"]:
         start, end = inferred_window(query.window, bounds)
+        if (end - start) // slot * len(series_list) > _MOST_ROWS:
+            raise SonarError(f"More than {_MOST_ROWS} rows: ask for a shorter time, longer slots, or --compact")
         series_list = [filled(series, start, end, slot) for series in series_list]
     return _result(hosts, nodes, series_list, query)
 
@@ -127,23 +130,21 @@ def _rows(hosts: tuple[str, ...], node: "Node | None", series: "Series", now: in
 
 def write(result: Result, fmt: "Format", out: TextIO) -> None:
     """Write a table a host, under a line with its name unless the format tells it otherwise; JSON is nested."""
-    from io import StringIO
+    from sonar.render.formats import Style, block_texts
 
-    from sonar.render.formats import Style, write_rows
-
+    blocks = result.blocks or ()
+    texts = block_texts(result.rows, [(start, length) for _title, start, length in blocks], fmt)
+    titles = [title for title, _start, _length in blocks]
     if fmt.style is Style.JSON:
-        elements = []
-        for (title, start, length), node in zip(result.blocks or (), result.facts["nodes"], strict=True):
-            records = StringIO()
-            write_rows(result.rows.slice(start, length), fmt, records)
-            elements.append(f'{{"system":{_system(title, node)},"records":{records.getvalue()}}}')
+        elements = [
+            f'{{"system":{_system(title, node)},"records":{text}}}'
+            for title, node, text in zip(titles, result.facts["nodes"], texts, strict=True)
+        ]
         out.write(f"[{','.join(elements)}]")
         return
     titled = fmt.style in {Style.FIXED, Style.AWK} and "host" not in fmt.names
-    for title, start, length in result.blocks or ():
-        if titled:
-            out.write(f"HOST: {title}\n")
-        write_rows(result.rows.slice(start, length), fmt, out)
+    for title, text in zip(titles, texts, strict=True):
+        out.write(f"HOST: {title}\n{text}" if titled else text)
 
 
 def _system(host: str, node: "Node | None") -> str:

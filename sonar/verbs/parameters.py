@@ -3,6 +3,7 @@
 The same function serves the command line, HTTP requests and reports, so that all of them accept and refuse the same.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,24 @@ from sonar.verbs.query import Query, Window
 if TYPE_CHECKING:
     from sonar.config.nodes import NodeTable
 
-__all__ = ["FILTER_OPTIONS", "FORMAT_OPTION", "SYSTEM_COMMANDS", "WINDOW_OPTIONS", "options_of", "query_of"]
+__all__ = [
+    "FILTER_OPTIONS",
+    "FORMAT_OPTION",
+    "REMOTE_TRUE",
+    "SYSTEM_COMMANDS",
+    "WINDOW_OPTIONS",
+    "asks_for_own_records",
+    "check_options",
+    "options_of",
+    "query_of",
+]
+
+# What a remote request sends for a flag: servers of the family know this word as the value that no user types.
+REMOTE_TRUE = "xxxxxtruexxxxx"
+_TRUE = frozenset({"true", REMOTE_TRUE})
+
+_UNSIGNED = re.compile(r"\+?[0-9]{1,18}", re.ASCII)
+_FLOAT = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
 
 # Shells and session keepers: `jobs` and `load` never show them.
 SYSTEM_COMMANDS = frozenset({"bash", "zsh", "sshd", "tmux", "systemd"})
@@ -59,11 +77,30 @@ def query_of(
     """Return the query and the format that these options ask for.
 
     `given` has the texts of each option by its long name; that of a flag is `true`. `data` is the root of one
-    cluster's log tree, or explicit files. `account` is whose records `jobs` is about unless it is told otherwise; None
-    is everyone. Raise UsageError for an option that is not known, repeated or badly valued, SonarError for the rest.
+    cluster's log tree, or explicit files. `account` is whose records the answer is about where `asks_for_own_records`;
+    None is everyone. Raise UsageError for an option that is not known, repeated or badly valued, SonarError for the
+    rest.
     """
     from sonar.read.scan import Scan
 
+    own = check_options(verb, given)
+    fmt = parse_format(verb, next(iter(given.get("fmt", ())), None))
+    if nodes is None and any(field.relative for field in fmt.fields):
+        raise SonarError("Relative values requested without config file")
+    window = _window(given, now, active_by_default=isinstance(data, Path))
+    records = _record_filter(verb, given, account)
+    if isinstance(data, Path):
+        scan = Scan.of_tree(data, window.start, window.end, records.hosts)
+    else:
+        scan = Scan.of_files(data, records.hosts)
+    return Query(own, scan, records, window, now, nodes, fmt.names), fmt
+
+
+def check_options(verb: Verb, given: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Return the parsed values of the verb's own options, defaults filled in; raise UsageError for any that is wrong.
+
+    Dates, job numbers, hosts and the format are left to `query_of`.
+    """
     options = {option.name: option for option in options_of(verb)}
     for name, values in given.items():
         if name not in options:
@@ -73,17 +110,15 @@ def query_of(
     own = {option.name: _value(option, given.get(option.name, ())) for option in verb.options}
     if verb.check is not None:
         verb.check(own)
-    fmt = parse_format(verb, next(iter(given.get("fmt", ())), None))
-    if nodes is None and any(field.relative for field in fmt.fields):
-        raise SonarError("Relative values requested without config file")
+    return own
 
-    window = _window(given, now, active_by_default=isinstance(data, Path))
-    records = _record_filter(verb, given, account)
-    if isinstance(data, Path):
-        scan = Scan.of_tree(data, window.start, window.end, records.hosts)
-    else:
-        scan = Scan.of_files(data, records.hosts)
-    return Query(own, scan, records, window, now, nodes, fmt.names), fmt
+
+def asks_for_own_records(verb: Verb, given: Mapping[str, Sequence[str]]) -> bool:
+    """Whether a question is about the records of one account because no option says otherwise.
+
+    With a job number, with users left out, or for zombies it is about everyone's.
+    """
+    return not verb.everyone and not any(given.get(name) for name in ("user", "job", "exclude-user", "zombie"))
 
 
 def _value(option: Option, texts: Sequence[str]) -> Any:
@@ -99,38 +134,40 @@ def _value(option: Option, texts: Sequence[str]) -> Any:
 
 
 def _parsed(option: Option, text: str) -> Any:
-    if option.type is OptionType.FLAG:
-        return text == "true"
     try:
-        if option.type is OptionType.UINT:
-            return _unsigned(text)
-        if option.type is OptionType.FLOAT:
-            return float(text)
-        if option.type is OptionType.DURATION:
-            return parse_duration(text)
-    except (ValueError, UsageError) as error:
-        reason = error if isinstance(error, UsageError) else f"{text!r} is not a {option.type.value}"
-        raise UsageError(f"Invalid value for --{option.name}: {reason}") from None
-    return text
+        match option.type:
+            case OptionType.FLAG if text in _TRUE:
+                return True
+            case OptionType.FLAG:
+                raise UsageError(f"{text!r} is not true")
+            case OptionType.UINT:
+                return _unsigned(text)
+            case OptionType.FLOAT:
+                return _number(text)
+            case OptionType.DURATION:
+                return parse_duration(text)
+            case _:
+                return text
+    except UsageError as error:
+        raise UsageError(f"Invalid value for --{option.name}: {error}") from None
 
 
 def _unsigned(text: str) -> int:
-    """Return the number of an unsigned decimal text."""
-    if not (text.isascii() and text.removeprefix("+").isdigit() and len(text) < 20):
-        raise ValueError(text)
+    """Return the number of an unsigned decimal text; it fits 63 bits."""
+    if not _UNSIGNED.fullmatch(text):
+        raise UsageError(f"{text!r} is not a whole number")
     return int(text)
+
+
+def _number(text: str) -> float:
+    if not _FLOAT.fullmatch(text):
+        raise UsageError(f"{text!r} is not a number")
+    return float(text)
 
 
 def _window(given: Mapping[str, Sequence[str]], now: int, *, active_by_default: bool) -> Window:
     """Return the window; by default the last 24 hours, which explicit files override."""
-    limits: dict[str, int | None] = {"from": None, "to": None}
-    for name in limits:
-        for text in given.get(name, ()):
-            try:
-                limits[name] = date_limit(text, now, end=name == "to")
-            except UsageError as error:
-                raise UsageError(f"Invalid value for --{name}: {error}") from None
-    start, end = limits["from"], limits["to"]
+    start, end = (_limit(name, given.get(name), now) for name in ("from", "to"))
     window = Window(
         start=now - DAY if start is None else start,
         end=now if end is None else end,
@@ -142,34 +179,50 @@ def _window(given: Mapping[str, Sequence[str]], now: int, *, active_by_default: 
     return window
 
 
+def _limit(name: str, texts: Sequence[str] | None, now: int) -> int | None:
+    if not texts:
+        return None
+    try:
+        return date_limit(texts[0], now, end=name == "to")
+    except UsageError as error:
+        raise UsageError(f"Invalid value for --{name}: {error}") from None
+
+
 def _record_filter(verb: Verb, given: Mapping[str, Sequence[str]], account: str | None) -> RecordFilter:
     """Return the record filter, with what the verb leaves out and whose records it is about by default."""
-    users: frozenset[str] | None = frozenset(given.get("user", ()))
+    users = frozenset(given.get("user", ()))
     exclude_users = frozenset(given.get("exclude-user", ()))
+    if asks_for_own_records(verb, given) and account is not None:
+        users = frozenset({account})
     jobs = _job_numbers("job", given)
-    everyone = verb.everyone or bool(jobs) or bool(exclude_users) or bool(given.get("zombie"))
-    if not users:
-        users = None if everyone or account is None else frozenset({account})
-    elif "-" in users:
-        users = None
+    if jobs and not verb.everyone:
+        exclude_users |= _SYSTEM_USERS
     exclude_commands = frozenset(given.get("exclude-command", ()))
     if verb.excludes_system_commands:
         exclude_commands |= SYSTEM_COMMANDS
     if verb.excludes_heartbeats:
         exclude_commands |= {HEARTBEAT_COMMAND}
     return RecordFilter(
-        users=users,
-        exclude_users=exclude_users | (_SYSTEM_USERS if jobs else frozenset()),
+        users=None if "-" in users else users or None,
+        exclude_users=exclude_users,
         commands=frozenset(given.get("command", ())) or None,
         exclude_commands=exclude_commands,
         jobs=jobs or None,
         exclude_jobs=_job_numbers("exclude-job", given),
-        hosts=HostPatterns.parse(given["host"]) if given.get("host") else None,
+        hosts=_host_patterns(given.get("host")),
     )
 
 
+def _host_patterns(texts: Sequence[str] | None) -> HostPatterns | None:
+    try:
+        return HostPatterns.parse(texts) if texts else None
+    except SonarError as error:
+        raise SonarError(f"Invalid value for --host: {error}") from None
+
+
 def _job_numbers(name: str, given: Mapping[str, Sequence[str]]) -> frozenset[int]:
+    """Return job numbers. A bad one has always been an error of running, not of usage, and scripts look at that."""
     try:
         return frozenset(_unsigned(text) for text in given.get(name, ()))
-    except ValueError as error:
-        raise SonarError(f"invalid digit found in string: --{name} {str(error)!r}") from None
+    except UsageError as error:
+        raise SonarError(f"Invalid value for --{name}: {error}") from None

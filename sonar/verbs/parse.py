@@ -151,17 +151,14 @@ def _quantities(columns: "dict[str, np.ndarray]") -> "dict[str, np.ndarray]":
 
 def write(result: Result, fmt: "Format", out: TextIO) -> None:
     """Write the samples; streams each under a line `*`, or in JSON an array a line."""
-    from sonar.render.formats import Style, write_rows
+    from sonar.render.formats import Style, block_texts, write_rows
 
     if result.blocks is None:
         write_rows(result.rows, fmt, out)
         return
-    for _title, start, length in result.blocks:
-        if fmt.style is not Style.JSON:
-            out.write("*\n")
-        write_rows(result.rows.slice(start, length), fmt, out)
-        if fmt.style is Style.JSON:
-            out.write("\n")
+    spans = [(start, length) for _title, start, length in result.blocks]
+    for text in block_texts(result.rows, spans, fmt):
+        out.write(f"{text}\n" if fmt.style is Style.JSON else f"*\n{text}")
 
 
 MERGE_OPTIONS = (

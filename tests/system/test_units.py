@@ -37,14 +37,14 @@ def stored(machine: Machine) -> list[Path]:
 
 
 def post(machine: Machine, number: int) -> str:
-    """Send one numbered sample by the real curl, which retries as deployed nodes do; return the status."""
+    """Send one numbered sample by the real curl, which tries again until it is answered; return the status."""
     line = (
         f"v=0.12.1,time=2026-01-05T10:00:00+00:00,host=c{number % 8},user=u,cmd=numbered,job={number},pid={number},"
         "cputime_sec=5\n"
     )
     return curl(
         machine,
-        *("--retry", "11", "--retry-connrefused", "--max-time", "60", "--output", "/dev/null"),
+        *("--retry", "11", "--retry-all-errors", "--max-time", "60", "--output", "/dev/null"),
         *("--write-out", "%{http_code}", "--user", "node.example.org:up-secret"),
         *("--header", "Content-Type: text/csv", "--data-binary", line),
         "https://localhost:8086/sonar-freecsv?cluster=node.example.org",

@@ -1,0 +1,90 @@
+"""infiltrate as a process: from its options to a running service."""
+
+import argparse
+import asyncio
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from sonar import log
+from sonar.config.aliases import read_aliases
+from sonar.errors import UsageError
+from sonar.ingest.post import Rules
+
+__all__ = ["run"]
+
+_log = logging.getLogger(__name__)
+
+CREDENTIAL = "ingest-passwords"
+
+
+def run(options: argparse.Namespace) -> int:
+    """Take uploads until told to stop; return the exit status. Raise SonarError if it cannot begin."""
+    from sonar.ingest.app import IngestApp
+    from sonar.serve.identities import Identities
+    from sonar.serve.server import Limits, TlsFiles, listeners_of, serve
+    from sonar.store.store import Store
+
+    log.setup("infiltrate", verbose=options.verbose)
+    password_file = _password_file(options)
+    identities = Identities.load(password_file) if password_file is not None else None
+    rules = Rules(
+        aliases=read_aliases(options.aliases) if options.aliases else {},
+        topic_prefixes=frozenset(options.topic_prefix),
+    )
+    tls = TlsFiles.find(options.tls_cert, options.tls_key)
+    listeners = listeners_of(options.listen, options.listen_tls)
+    store = Store(options.data, sync=options.fsync == "group")
+    app = IngestApp(store, identities, rules, any_cluster=options.any_cluster)
+
+    def reload() -> None:
+        aliases = read_aliases(options.aliases) if options.aliases else {}
+        if identities is not None:
+            identities.reload()
+        app.rules = replace(app.rules, aliases=aliases)
+
+    async def healthy() -> bool:
+        return store.healthy()
+
+    is_closed = False
+
+    async def stop() -> None:
+        nonlocal is_closed
+        await asyncio.to_thread(store.close)
+        is_closed = True
+
+    try:
+        return serve(
+            app,
+            listeners,
+            name="infiltrate",
+            status=app.status,
+            healthy=healthy,
+            tls=tls,
+            on_reload=reload,
+            on_stop=stop,
+            obstacle=lambda: store.obstacle,
+            limits=Limits(body_bytes=options.max_body),
+            port_file=options.port_file,
+        )
+    finally:
+        if not is_closed:
+            store.close()
+
+
+def _password_file(options: argparse.Namespace) -> Path | None:
+    """Return the file with the users, from the option or systemd's credentials; None if anybody may upload."""
+    if options.allow_anonymous:
+        if options.password_file:
+            raise UsageError("--allow-anonymous and --password-file exclude each other")
+        _log.warning("anybody who can connect may write any cluster (--allow-anonymous)")
+        return None
+    if options.password_file:
+        return Path(options.password_file)
+    import os
+
+    if directory := os.environ.get("CREDENTIALS_DIRECTORY"):
+        path = Path(directory, CREDENTIAL)
+        if path.exists():
+            return path
+    raise UsageError("who may upload? Want --password-file FILE, or --allow-anonymous")

@@ -1,0 +1,24 @@
+"""`/sonar-freecsv?cluster=C`: lines of tagged CSV as the sampler printed them, stored as they are."""
+
+from sonar.ingest.csv_lines import sort_samples
+from sonar.ingest.post import CSV, Endpoint, Post, Taken
+from sonar.store.layout import Append, samples_path
+
+__all__ = ["ENDPOINTS"]
+
+
+def take_samples(post: Post) -> Taken:
+    """Take each line to the file of its host and of the day in the record's own UTC offset."""
+    cluster = post.cluster_parameter()
+    taken = Taken(cluster=cluster)
+    sorted_lines = sort_samples(post.body, post.now)
+    for (day, host), data in sorted_lines.groups.items():
+        taken.appends.append(Append(samples_path(cluster, day, host), data))
+        taken.host = taken.host or host
+    taken.stored = sorted_lines.stored
+    if sorted_lines.dropped:
+        taken.drop(sorted_lines.complaint, sorted_lines.dropped)
+    return taken
+
+
+ENDPOINTS = (Endpoint("sonar-freecsv", "/sonar-freecsv", CSV, take_samples),)

@@ -1,0 +1,104 @@
+"""What an upload endpoint is given, what it makes of it, and how it refuses.
+
+An endpoint is data (`Endpoint`) with one function in it, from a `Post` to what is to be stored (`Taken`). It does no
+input or output: the application (`sonar.ingest.app`) reads bodies, checks credentials, stores and answers.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sonar.errors import SonarError
+from sonar.names import BadNameError, ClusterName, resolve_cluster
+from sonar.store.layout import Append
+
+__all__ = ["CSV", "JSON", "Endpoint", "MediaTypes", "Post", "Refusal", "Rules", "Taken"]
+
+
+class Refusal(SonarError):
+    """A request that is answered with an error, and of which nothing is stored."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the operator has laid down; replaced as a whole by a reload."""
+
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    topic_prefixes: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """One upload. `account` is the only cluster that its sender may write; None: any."""
+
+    body: bytes
+    argument: str  # what the endpoint's path has matched in its group
+    parameters: Mapping[str, Sequence[str]]
+    account: ClusterName | None
+    rules: Rules
+    now: int
+
+    def cluster(self, text: str | None) -> ClusterName:
+        """Return the cluster that `text` means, or that of the account where there is no text.
+
+        Raise Refusal: 400 if there is none or its name is bad, 403 if the sender may not write it.
+        """
+        if not text:
+            if self.account is None:
+                raise Refusal(400, "no cluster is named")
+            return self.account
+        try:
+            cluster = resolve_cluster(text, self.rules.aliases)
+        except BadNameError as error:
+            raise Refusal(400, str(error)) from None
+        if self.account is not None and cluster != self.account:
+            raise Refusal(403, "Upload not authorized")
+        return cluster
+
+    def cluster_parameter(self) -> ClusterName:
+        """Return the cluster of the query parameter `cluster`, which must be there once; raise Refusal."""
+        values = self.parameters.get("cluster", ())
+        if len(values) != 1 or not values[0]:
+            raise Refusal(400, "Bad parameters - missing or empty or repeated 'cluster'")
+        return self.cluster(values[0])
+
+
+@dataclass(slots=True)
+class Taken:
+    """What an endpoint made of a post."""
+
+    appends: list[Append] = field(default_factory=list)
+    stored: int = 0
+    dropped: int = 0
+    complaint: str = ""  # why the first record was dropped
+    notices: list[str] = field(default_factory=list)  # for the journal
+    cluster: str = ""
+    host: str = ""
+    reply: bytes = b""  # JSON
+
+    def drop(self, reason: str, count: int = 1) -> None:
+        """Count records that are not stored."""
+        self.dropped += count
+        self.complaint = self.complaint or reason
+
+
+MediaTypes = frozenset[str]
+
+# What curl says when nobody told it what it sends.
+_CURL_DEFAULT = "application/x-www-form-urlencoded"
+CSV: MediaTypes = frozenset({"text/csv", "text/plain", "application/octet-stream", _CURL_DEFAULT})
+JSON: MediaTypes = frozenset({"application/json", "application/*+json", _CURL_DEFAULT})
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A place to post to."""
+
+    name: str  # in the journal
+    path: str  # regular expression of the whole path; its group, if it has one, becomes the argument
+    media: MediaTypes
+    take: Callable[[Post], Taken]
