@@ -5,10 +5,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from measure import measure, table
 from sonar.demo.history import write_history
-
 from sonar.times import present
+
+from measure import measure, table
 
 SONALYZE = Path(__file__).resolve().parents[1] / "libexec" / "sonalyze"
 PLAIN_PARSER = """
