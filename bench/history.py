@@ -5,10 +5,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from measure import measure, table
 from sonar.demo.history import write_history
-
 from sonar.times import present
+
+from measure import measure, table
 
 SONALYZE = Path(__file__).resolve().parents[1] / "libexec" / "sonalyze"
 PLAIN_PARSER = """
@@ -34,7 +34,7 @@ def main() -> None:
             "sha256sum of all": ["sha256sum", *files],
             "csv.reader and a dict a record, the CSV files": [sys.executable, "-c", PLAIN_PARSER, *text],
             "jobs -u-": [sys.executable, SONALYZE, "jobs", "-u-", *window],
-            "jobs -u-, one host, one day": [sys.executable, SONALYZE, "jobs", "-u-", "--data-path", str(root)],
+            "jobs -u-, one day": [sys.executable, SONALYZE, "jobs", "-u-", "--data-path", str(root)],
             "load --hourly": [sys.executable, SONALYZE, "load", "--hourly", *window],
             "uptime --interval 5": [sys.executable, SONALYZE, "uptime", "--interval", "5", *window],
         }

@@ -69,7 +69,7 @@ def main(argv: Sequence[str]) -> int:
         say(f"The page of this machine:           {query_url}/c/{HERE}")
         say(f"  log in as 'demo' with password '{site.query_password}'; the browser may be told to trust {site.ca}")
         say(f"  curl --cacert {site.ca} {query_url}/ping")
-        say(f"Report files: {site.state / 'reports'}   logs: {site.state / 'log'}")
+        say(f"All state, with reports and logs, is in {site.state} and may be deleted.")
         if args.seconds is None:
             say("Press Ctrl-C to end.")
         try:
@@ -160,7 +160,8 @@ def daemon(site: Site, program: str, arguments: Sequence[str]) -> "Iterator[subp
 
 def tool(name: str, *arguments: str) -> None:
     """Show a command as a user would type it, and what it prints."""
-    say(f"\n$ {name} {' '.join(arguments)}")
+    here = f"{Path.cwd()}/"
+    say(f"\n$ {name} {' '.join(argument.removeprefix(here) for argument in arguments)}")
     done = subprocess.run([sys.executable, LIBEXEC / name, *arguments], check=False)
     if done.returncode:
         raise SonarError(f"{name} ended with status {done.returncode}")

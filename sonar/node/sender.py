@@ -1,100 +1,149 @@
-"""The command exfiltrate: its options, and which way of delivering they ask for."""
+"""The program exfiltrate: its options, and which way of delivering they ask for."""
 
 import argparse
 import logging
+import math
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import sonar
-from sonar import log
+from sonar import __version__, log
 from sonar.errors import SonarError, UsageError
-from sonar.names import cluster_name
+from sonar.names import BadNameError, cluster_name
 from sonar.node.spool import CONTENT_TYPES, DEFAULT_QUOTA, Spool
+
+if TYPE_CHECKING:
+    from sonar.node.upload import Server
 
 __all__ = ["main", "parser"]
 
 PATIENCE_S = 1800.0
 """How long --once tries before it leaves the rest for the next run."""
 
+LARGEST_BODY = 64 << 20
+"""What infiltrate takes in one post, unless it is told otherwise."""
+
+# Standard input that is longer is cut into posts of about this size, if it consists of lines.
+_PIECE = 4 << 20
+
+_log = logging.getLogger(__name__)
+
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    made = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="exfiltrate",
-        description="Deliver samples to the server, keeping them on disk until it has them. See exfiltrate(8).",
         allow_abbrev=False,
+        description="Deliver samples to the server, keeping them on disk until it has them. See exfiltrate(8).",
     )
-    made.add_argument("--version", action="version", version=f"exfiltrate {sonar.__version__}")
-    made.add_argument("--verbose", action="store_true", help="log each delivery")
+    parser.add_argument("--version", action="version", version=f"exfiltrate {__version__}")
+    parser.add_argument("--verbose", action="store_true", help="log each delivery")
 
-    where = made.add_argument_group("where to")
-    where.add_argument("--url", required=True, metavar="URL", help="the server, such as https://HOST:8086")
-    where.add_argument("--cluster", required=True, metavar="NAME", help="the cluster that the samples are of")
-    where.add_argument("--auth-file", type=Path, metavar="FILE", help="USER:PASSWORD, for its owner's eyes only")
-    where.add_argument("--ca-cert", type=Path, metavar="PEM", help="certificates that the server's must be signed by")
-    where.add_argument("--cert", type=Path, metavar="PEM", help="client certificate")
-    where.add_argument("--key", type=Path, metavar="PEM", help="its key")
+    group = parser.add_argument_group("where to")
+    group.add_argument("--url", required=True, metavar="URL", help="the server, such as https://HOST:8086")
+    group.add_argument("--cluster", required=True, metavar="NAME", help="the cluster that the samples are of")
+    group.add_argument("--auth-file", type=Path, metavar="FILE", help="USER:PASSWORD, for its owner's eyes only")
+    group.add_argument("--ca-cert", type=Path, metavar="PEM", help="certificates that the server's must be signed by")
+    group.add_argument("--cert", type=Path, metavar="PEM", help="client certificate")
+    group.add_argument("--key", type=Path, metavar="PEM", help="its key, unless it is in the same file")
 
-    what = made.add_argument_group("what and when")
-    what.add_argument("--spool", type=Path, required=True, metavar="DIR", help="directory of what waits for delivery")
-    what.add_argument("--stdin", action="store_true", help="put standard input into the spool first")
-    what.add_argument(
-        "--format", choices=sorted(CONTENT_TYPES), default="csv", help="format of standard input (%(default)s)"
+    group = parser.add_argument_group("what and when")
+    group.add_argument("--spool", type=Path, required=True, metavar="DIR", help="directory of what waits for delivery")
+    group.add_argument("--quota", type=_size, metavar="SIZE", help="bytes that may wait, such as 64M (256M)")
+    group.add_argument(
+        "--window", type=_seconds, default=0.0, metavar="SECONDS", help="send at a random moment within so long (0)"
     )
-    what.add_argument("--kind", default="sample", metavar="KIND", help="kind of JSON records (%(default)s)")
-    what.add_argument("--once", action="store_true", help="deliver what is there, then end")
-    what.add_argument(
-        "--patience", type=float, default=PATIENCE_S, metavar="SECONDS", help="how long --once tries (%(default).0f)"
+    group.add_argument("--once", action="store_true", help="deliver what is there, then end")
+    group.add_argument(
+        "--patience", type=_seconds, default=PATIENCE_S, metavar="SECONDS", help="how long --once tries (%(default).0f)"
     )
-    what.add_argument(
-        "--window", type=float, default=0.0, metavar="SECONDS", help="send at a random moment within so long (0)"
+
+    group = parser.add_argument_group("standard input")
+    group.add_argument("--stdin", action="store_true", help="put standard input into the spool first")
+    group.add_argument("--format", choices=sorted(CONTENT_TYPES), default="csv", help="its format (%(default)s)")
+    group.add_argument(
+        "--kind", choices=["sample", "sysinfo", "job", "cluster"], default="sample", help="its records (%(default)s)"
     )
-    what.add_argument(
-        "--quota", type=_size, default=DEFAULT_QUOTA, metavar="SIZE", help="bytes that may wait, such as 64M (256M)"
-    )
-    return made
+    return parser
 
 
 def main(argv: Sequence[str]) -> int:
-    """Deliver; return 0, or 1 if --once had to leave something in the spool."""
-    args = parser().parse_args(argv)
-    log.setup("exfiltrate", verbose=args.verbose)
+    """Run exfiltrate and return its exit status: 1 if --once could not deliver everything."""
+    options = parser().parse_args(argv)
+    log.setup("exfiltrate", verbose=options.verbose)
     logging.getLogger("urllib3").setLevel(logging.ERROR)
-    if (args.cert is None) != (args.key is None):
-        raise UsageError("--cert and --key go together")
-    cluster = cluster_name(args.cluster)
-    spool = Spool(args.spool, quota=args.quota)
-    if args.stdin:
-        data = sys.stdin.buffer.read()
-        if data.strip():
-            try:
-                spool.put(args.kind, data, CONTENT_TYPES[args.format])
-            except OSError as error:
-                raise SonarError(f"cannot store standard input in '{args.spool}': {error.strerror}") from error
+    if options.key and not options.cert:
+        raise UsageError("--key needs --cert")
+    if options.format == "csv" and options.kind != "sample":
+        raise UsageError(f"--kind {options.kind} needs --format json")
+    try:
+        cluster = cluster_name(options.cluster)
+    except BadNameError as error:
+        raise UsageError(f"--cluster: {error}") from error
 
+    spool = Spool(options.spool, options.quota or DEFAULT_QUOTA)
+    # Before anything else can go wrong: a password file that is missing today must not cost the sample.
+    if options.stdin:
+        _store_standard_input(spool, options.kind, CONTENT_TYPES[options.format])
+    return _deliver(spool, _server(options, cluster), options)
+
+
+def _deliver(spool: Spool, server: "Server", options: argparse.Namespace) -> int:
     from sonar.node.delivery import Delivery
-    from sonar.node.identity import read_identity
+    from sonar.node.schedule import wait_for_signal
+
+    with spool.delivering() as ours:
+        if not ours:
+            # It looks into the spool until that is empty, so it takes what was just put there along.
+            raise SonarError(f"another exfiltrate delivers from '{spool.directory}', leaving everything to it")
+        wait = wait_for_signal({signal.SIGTERM, signal.SIGINT})
+        delivery = Delivery(spool, server, wait=wait, window_s=options.window)
+        try:
+            if options.once:
+                return 1 if delivery.run_once(options.patience) or delivery.refused else 0
+            delivery.run()
+            return 0
+        finally:
+            server.close()
+
+
+def _server(options: argparse.Namespace, cluster: str) -> "Server":
     from sonar.node.upload import Server
 
-    auth_file = args.auth_file or _credential("upload-auth")
     server = Server(
-        args.url,
+        options.url,
         cluster,
-        identity=read_identity(auth_file) if auth_file else None,
-        ca_cert=args.ca_cert,
-        client_cert=(args.cert, args.key) if args.cert else None,
+        auth_file=options.auth_file or _credential("upload-auth"),
+        ca_cert=options.ca_cert,
+        client_cert=options.cert,
+        client_key=options.key,
     )
-    delivery = Delivery(spool, server, window_s=args.window)
-    delivery.stop_on_signals()
+    if server.password_in_clear:
+        _log.warning("the password goes over the network in clear, going on; an https --url would hide it")
+    return server
+
+
+def _store_standard_input(spool: Spool, kind: str, content_type: str) -> None:
+    """Put standard input into the spool; CSV in pieces of whole lines, JSON as it is. White space alone is nothing."""
+    if sys.stdin is None:  # was closed by who started us
+        return
+    data = b""
     try:
-        if args.once:
-            return 1 if delivery.run_once(args.patience) else 0
-        delivery.run()
-    finally:
-        server.close()
-    return 0
+        while chunk := sys.stdin.buffer.read(_PIECE):
+            data += chunk
+            end = data.rfind(b"\n") + 1 if content_type == CONTENT_TYPES["csv"] and len(chunk) == _PIECE else 0
+            if end:
+                spool.put(kind, data[:end], content_type)
+                data = data[end:]
+            elif len(data) > LARGEST_BODY:
+                raise SonarError(f"standard input has more than {LARGEST_BODY} bytes in one piece")
+        if data.strip():
+            spool.put(kind, data, content_type)
+    except OSError as error:
+        raise SonarError(f"cannot store standard input in '{spool.directory}': {error.strerror}") from error
 
 
 def _credential(name: str) -> Path | None:
@@ -104,10 +153,21 @@ def _credential(name: str) -> Path | None:
     return path if path is not None and path.exists() else None
 
 
+def _seconds(text: str) -> float:
+    """Return the seconds of an option that takes a time, zero or more."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds <= 1e9:
+        raise argparse.ArgumentTypeError(f"want seconds, zero or more, not {text!r}")
+    return seconds
+
+
 def _size(text: str) -> int:
     """Return the bytes of a text like `64M`."""
     factor = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}.get(text[-1:].upper(), 1)
     digits = text if factor == 1 else text[:-1]
-    if not digits.isdigit() or int(digits) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 64M")
+    if not (digits.isascii() and digits.isdecimal() and len(digits) < 16 and int(digits)):
+        raise argparse.ArgumentTypeError(f"want a size such as 64M, not {text!r}")
     return int(digits) * factor

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import naive
 import numpy as np
 import pyarrow as pa
 from hypothesis import given, settings
@@ -12,6 +11,8 @@ from sonar.analysis.merge import merged
 from sonar.analysis.samples import samples_of
 from sonar.analysis.streams import clean_streams
 from sonar.read.rows import DEFAULTS, Rows, empty_table
+
+import naive
 
 START = 1_700_000_000
 

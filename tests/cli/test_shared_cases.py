@@ -20,8 +20,8 @@ SONALYZE = (
 CASES = [("sonalyze", prefix) for prefix in SONALYZE] + [("naicreport", "load_")]
 
 
-@pytest.mark.parametrize(("program", "prefix"), CASES if RUNNER.exists() else [])
-def test_cases_hold(program: str, prefix: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("program", "prefix"), CASES)
+def cases_hold(program: str, prefix: str, tmp_path: Path) -> None:
     # The runner selects by a part of the name; the folder holds just those that begin so.
     for case in (SHARED / "cases" / program).glob(f"{prefix}*.json"):
         (tmp_path / case.name).write_bytes(case.read_bytes())
@@ -41,3 +41,7 @@ def test_cases_hold(program: str, prefix: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
     assert "0 failed" in done.stdout
     assert not done.stdout.startswith("0 passed")
+
+
+if RUNNER.exists():
+    test_cases_hold = cases_hold

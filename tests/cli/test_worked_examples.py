@@ -156,7 +156,11 @@ def test_envelopes_and_csv_of_one_sample_count_once(tmp_path: Path) -> None:
     day = tmp_path / "data" / "2024" / "03" / "01"
     day.mkdir(parents=True)
     process = {"cmd": "py", "pid": 70, "cpu_avg": 150.5, "cpu_time": 300, "virtual_memory": 1 << 20}
-    attributes: dict[str, object] = {"time": "2024-03-01T11:00:00+01:00", "node": "n1", "system": {"cpus": [1, 2, 3, 4]}}
+    attributes: dict[str, object] = {
+        "time": "2024-03-01T11:00:00+01:00",
+        "node": "n1",
+        "system": {"cpus": [1, 2, 3, 4]},
+    }
     attributes["jobs"] = [{"job": 500, "user": "ann", "processes": [process]}]
     envelope = {"meta": {"version": "0.18.0"}, "data": {"type": "sample", "attributes": attributes}}
     (day / "0+sample-n1.json").write_text(json.dumps(envelope) + "\n")

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+
 from conftest import MACHINE, Machine
 
 pytestmark = pytest.mark.system

@@ -1,0 +1,288 @@
+"""sonalyzed as a process: questions, attacks, passwords, headers, and the page."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+import trustme
+import urllib3
+
+from sonar.demo.history import NODES, write_config, write_history
+
+LIBEXEC = Path(__file__).resolve().parents[2] / "libexec"
+CLUSTER = "demo.example.org"
+MAGIC = "xxxxxtruexxxxx"
+QUESTION = {"cluster": CLUSTER, "user": "-", "fmt": "csv,job,user,start,cpu-avg,host"}
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running sonalyzed."""
+
+    url: str
+    http: urllib3.PoolManager
+    data: Path
+    config: Path
+
+    def get(self, path: str, *, method: str = "GET", login: str | None = "ada:s3cret") -> urllib3.BaseHTTPResponse:
+        headers = urllib3.make_headers(basic_auth=login) if login else {}
+        return self.http.request(method, self.url + path, headers=headers, redirect=False, retries=False)
+
+    def ask(self, verb: str, **parameters: str) -> urllib3.BaseHTTPResponse:
+        return self.get(f"/{verb}?{urlencode(parameters)}")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    root = tmp_path_factory.mktemp("site")
+    write_history(root / "data" / CLUSTER, now=int(time.time()))
+    (root / "data" / "empty.example.org").mkdir()
+    write_config(root / f"{CLUSTER}-config.json")
+    (root / "cluster-aliases.json").write_text(json.dumps([{"alias": "demo", "value": CLUSTER}]))
+    passwords = root / "passwords"
+    passwords.write_text("ada:s3cret\n")
+    passwords.chmod(0o600)
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.cert_chain_pems[0].write_to_path(root / "tls.crt")
+    certificate.private_key_pem.write_to_path(root / "tls.key")
+    authority.cert_pem.write_to_path(root / "ca.crt")
+    ports = root / "ports"
+    process = subprocess.Popen(
+        [sys.executable, LIBEXEC / "sonalyzed", "--data", root / "data", "--cluster-config", root,
+         "--password-file", passwords, "--listen-tls", "127.0.0.1:0", "--tls-cert", root / "tls.crt",
+         "--tls-key", root / "tls.key", "--port-file", ports],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not ports.exists():
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    with urllib3.PoolManager(ca_certs=str(root / "ca.crt")) as http:
+        yield Server(f"https://127.0.0.1:{ports.read_text().split()[2]}", http, root / "data", root)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 0, stderr
+    assert "Traceback" not in stderr
+    assert "s3cret" not in stderr
+
+
+def cli(server: Server, *argv: str) -> str:
+    return subprocess.run(
+        [sys.executable, LIBEXEC / "sonalyze", *argv, "--data-path", server.data / CLUSTER],
+        capture_output=True, text=True, check=True, timeout=60,
+    ).stdout  # fmt: skip
+
+
+def test_ping_needs_no_password(server: Server) -> None:
+    for method in ("GET", "HEAD"):
+        response = server.get("/ping", method=method, login=None)
+        assert (response.status, response.data) == (200, b"ok\n" if method == "GET" else b"")
+
+
+@pytest.mark.parametrize("login", [None, "ada:wrong", "eve:s3cret", "ada:", ":s3cret"])
+def test_nobody_else_gets_an_answer(server: Server, login: str | None) -> None:
+    for path in ("/", f"/c/{CLUSTER}", f"/jobs?cluster={CLUSTER}", "/c/nonesuch"):
+        response = server.get(path, login=login)
+        assert (response.status, response.data) == (401, b"Unauthorized")
+        assert response.headers["WWW-Authenticate"].startswith("Basic realm=")
+
+
+def test_answers_are_those_of_the_command_line(server: Server) -> None:
+    # An hour ago, so that a new day or a sample that leaves the window between two questions changes nothing.
+    window = ("--from", "3d", "--to", "1d")
+    for verb, options, parameters in (
+        ("jobs", ["-u-", "--no-gpu", f"--fmt={QUESTION['fmt']}"], {**QUESTION, "no-gpu": MAGIC}),
+        (
+            "jobs",
+            ["-u-", "--some-gpu", "--fmt=json,job,user"],
+            {**QUESTION, "some-gpu": "true", "fmt": "json,job,user"},
+        ),
+        ("load", ["--daily", "--fmt=csv,date,cpu"], {"cluster": CLUSTER, "daily": "true", "fmt": "csv,date,cpu"}),
+        ("metadata", [], {"cluster": "demo"}),
+    ):
+        answer = server.ask(verb, **parameters, **{"from": window[1], "to": window[3]})
+        assert answer.status == 200, answer.data
+        assert answer.data.decode() == cli(server, verb, *window, *options)
+        assert len(answer.data) > 100
+
+
+def test_relative_values_know_the_nodes(server: Server) -> None:
+    for verb, field in (("jobs", "rcpu-avg"), ("load", "rcpu")):
+        answer = server.ask(verb, cluster=CLUSTER, fmt=f"json,{field}", **({"user": "-"} if verb == "jobs" else {}))
+        assert answer.status == 200, answer.data
+        assert answer.headers["Content-Type"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "text"),
+    [
+        ("/jobs", 400, "Missing `cluster`"),
+        ("/jobs?cluster=", 400, "Missing `cluster`"),
+        ("/jobs?cluster=a&cluster=b", 400, "Bad parameter cluster"),
+        ("/jobs?cluster=nonesuch", 404, "no cluster"),
+        ("/jobs?cluster=../../etc", 404, "bad cluster name"),
+        ("/jobs?cluster=demo&data-path=/etc", 400, "Bad parameter data-path"),
+        ("/jobs?cluster=demo&config-file=/etc/passwd", 400, "Bad parameter config-file"),
+        ("/jobs?cluster=demo&remote=http://x", 400, "Bad parameter remote"),
+        ("/jobs?cluster=demo&auth-file=/x", 400, "Bad parameter auth-file"),
+        ("/jobs?cluster=demo&raw=true", 400, "Bad parameter raw"),
+        ("/jobs?cluster=demo&u=ann", 400, "Bad parameter u"),
+        ("/jobs?cluster=demo&-x=1", 400, "Bad parameter -x"),
+        ("/jobs?cluster=demo&no-gpu=--config-file=/etc/passwd", 400, "no-gpu"),
+        ("/jobs?cluster=demo&batch=--", 400, "batch"),
+        ("/jobs?cluster=demo&min-cpu-avg=many", 400, "min-cpu-avg"),
+        ("/jobs?cluster=demo&from=--", 400, "from"),
+        ("/jobs?cluster=demo&host=a[", 400, "a["),
+        ("/jobs?cluster=demo&fmt=nothing", 400, "No output fields"),
+        ("/profile/../../etc/passwd", 404, "404"),
+        ("/static/../app.py", 404, "404"),
+        ("/static/%2e%2e/app.py", 404, "404"),
+        ("/nonesuch", 404, "404"),
+        ("/c/nonesuch", 404, "no cluster"),
+        ("/c/%2e%2e", 404, ""),
+    ],
+)
+def test_bad_requests_are_refused_and_tell_no_path(server: Server, path: str, status: int, text: str) -> None:
+    response = server.get(path)
+
+    assert response.status == status, response.data
+    assert text in response.data.decode()
+    assert str(server.config) not in response.data.decode()
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_other_methods_are_refused(server: Server) -> None:
+    for method in ("POST", "PUT", "DELETE"):
+        response = server.get(f"/jobs?cluster={CLUSTER}", method=method)
+        assert response.status == 405
+        assert response.headers["Allow"] == "GET, HEAD"
+
+
+def test_answers_are_private_and_pages_are_closed_to_other_hosts(server: Server) -> None:
+    response = server.get("/")
+
+    assert "frame-ancestors 'none'" in response.headers["Content-Security-Policy"]
+    assert response.headers["Content-Security-Policy"].startswith("default-src 'self'")
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.headers["Vary"] == "Authorization"
+    assert response.headers["Strict-Transport-Security"]
+
+
+class _Reader(HTMLParser):
+    """Collects what a page loads, and what would break its own rules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.inline: list[str] = []
+        self.captions: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = dict(attrs)
+        if tag in {"script", "link", "img"}:
+            self.loads += [value for name in ("src", "href") if (value := attributes.get(name))]
+        if tag == "style" or "style" in attributes or any(name.startswith("on") for name in attributes):
+            self.inline.append(tag)
+        if tag == "script" and "src" not in attributes and attributes.get("type") != "application/json":
+            self.inline.append(tag)
+
+
+def test_the_page_shows_nodes_and_jobs_and_loads_only_from_here(server: Server) -> None:
+    response = server.get("/c/demo")
+    page = response.data.decode()
+    reader = _Reader()
+    reader.feed(page)
+
+    assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+    for machine in NODES:
+        assert machine.name in page
+    assert "Newest sample" in page
+    assert len(re.findall(r'<th scope="row"', page)) > len(NODES)
+    assert reader.inline == []
+    assert reader.loads
+    for address in reader.loads:
+        assert address.startswith("/static/")
+        assert server.get(address, login=None).status == 200
+
+
+def test_texts_from_nodes_are_escaped(server: Server) -> None:
+    now = time.strftime("%Y-%m-%dT%H:%M", time.gmtime(time.time() - 600))
+    day = server.data / "evil.example.org" / now[:10].replace("-", "/")
+    day.mkdir(parents=True)
+    command = "<script>alert(1)</script>"
+    (day / "n1.csv").write_text(
+        "".join(
+            f"v=0.12.1,time={now}:{second}Z,host=n1,user=<b>,cmd={command},job=1,pid=1,cputime_sec=1\n"
+            for second in ("01", "40")
+        )
+    )
+
+    page = server.get("/c/evil.example.org").data.decode()
+
+    assert command not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_a_cluster_without_samples_has_a_page(server: Server) -> None:
+    response = server.get("/c/empty.example.org")
+
+    assert response.status == 200
+    assert "never" in response.data.decode()
+
+
+def test_remote_sonalyze_prints_what_the_local_one_does(server: Server, tmp_path: Path) -> None:
+    auth = tmp_path / "auth"
+    auth.write_text("ada:s3cret\n")
+    auth.chmod(0o600)
+    question = ["jobs", "-u-", "--from", "3d", "--to", "1d", "--numjobs", "3"]
+    remote = [
+        "--remote",
+        server.url,
+        "--cluster",
+        "demo",
+        "--auth-file",
+        str(auth),
+        "--ca-file",
+        str(server.config / "ca.crt"),
+    ]
+
+    done = subprocess.run(
+        [sys.executable, LIBEXEC / "sonalyze", *question, *remote],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == cli(server, *question)
+
+
+@pytest.mark.parametrize(
+    ("argv", "text"),
+    [
+        (["--data", "/nonesuch", "--allow-anonymous"], "--data"),
+        (["--data", "/", "--allow-anonymous"], "listen"),
+        (["--data", "/", "--allow-anonymous", "--listen", "x:y"], "--listen"),
+        (["--data", "/", "--allow-anonymous", "--listen-tls", "127.0.0.1:0"], "certificate"),
+    ],
+)
+def test_it_does_not_start_on_a_wrong_command_line(argv: list[str], text: str) -> None:
+    done = subprocess.run(
+        [sys.executable, LIBEXEC / "sonalyzed", *argv], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert done.returncode == 2
+    assert text in done.stderr
+    assert "Traceback" not in done.stderr
