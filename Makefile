@@ -122,12 +122,13 @@ install: deps  ## into PREFIX (/usr/local), honouring DESTDIR; enables and start
 	install -m 0644 units/sonar-server.sysusers "$(DESTDIR)$(SYSUSERSDIR)/sonar-server.conf"
 	install -m 0644 units/sonar-server.tmpfiles "$(DESTDIR)$(TMPFILESDIR)/sonar-server.conf"
 	install -m 0644 units/sonar-server.preset "$(DESTDIR)$(PRESETDIR)/50-sonar-server.preset"
+	install -D -m 0644 -t "$(DESTDIR)$(PREFIX)/share/sonar-server/examples" etc/*
 	for f in man/*.[0-9]; do install -D -m 0644 "$$f" "$(DESTDIR)$(MANDIR)/man$${f##*.}/$${f##*/}"; done
 	@[ -n "$(DESTDIR)" ] || { systemd-sysusers; systemd-tmpfiles --create sonar-server.conf; ! [ -d /run/systemd/system ] || systemctl daemon-reload; \
 	  echo "Installed. What comes next is in sonar(7): certificate, passwords, systemctl enable --now sonar.target"; }
 
 uninstall:  ## remove what install made; data and configuration stay
-	rm -rf "$(DESTDIR)$(LIBDIR)" "$(DESTDIR)$(LIBEXECDIR)/sonar"
+	rm -rf "$(DESTDIR)$(LIBDIR)" "$(DESTDIR)$(LIBEXECDIR)/sonar" "$(DESTDIR)$(PREFIX)/share/sonar-server"
 	for f in $(COMMANDS); do rm -f "$(DESTDIR)$(BINDIR)/$$f"; done
 	for f in units/*.service units/*.socket units/*.target units/*.slice; do rm -f "$(DESTDIR)$(UNITDIR)/$${f##*/}"; done
 	rm -f "$(DESTDIR)$(SYSUSERSDIR)/sonar-server.conf" "$(DESTDIR)$(TMPFILESDIR)/sonar-server.conf" "$(DESTDIR)$(PRESETDIR)/50-sonar-server.preset"
