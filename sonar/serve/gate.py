@@ -72,6 +72,7 @@ class Gate:
         """Serve one request."""
         if scope["type"] != "http":
             return
+        send = self._closing(send)
         if scope["path"] == "/ping":
             await self._ping(scope, send)
             return
@@ -82,6 +83,16 @@ class Gate:
             await answer(send, status, reason)
             return
         await self._within_time(scope, receive, send)
+
+    def _closing(self, send: Send) -> Send:
+        """Return a `send` that asks the client to open no further requests here once the server drains."""
+
+        async def send_closing(message: Message) -> None:
+            if self.draining and message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", []), (b"connection", b"close")]}
+            await send(message)
+
+        return send_closing
 
     async def _ping(self, scope: Scope, send: Send) -> None:
         if scope["method"] not in {"GET", "HEAD"}:
