@@ -16,10 +16,7 @@ from sonar.config.clusters import Clusters
 from sonar.errors import UsageError
 from sonar.verbs.declare import OptionType
 
-__all__ = ["FLAG_OF_OLD", "Reply", "ask"]
-
-FLAG_OF_OLD = "xxxxxtruexxxxx"
-"""What clients of the original send for a flag: a value that no option has."""
+__all__ = ["Reply", "ask"]
 
 _MEDIA_TYPES = {"json": "application/json", "csv": "text/csv; charset=utf-8", "csvnamed": "text/csv; charset=utf-8"}
 _TEXT = "text/plain; charset=utf-8"
@@ -37,7 +34,7 @@ class Reply:
 def ask(verb_name: str, parameters: Sequence[tuple[str, str]], clusters: Clusters, *, now: int) -> Reply:
     """Answer a question. Raise UsageError for bad parameters, UnknownClusterError, SonarError for what else fails."""
     from sonar.render.formats import format_help, write_result
-    from sonar.verbs.parameters import options_of, query_of
+    from sonar.verbs.parameters import REMOTE_TRUE, options_of, query_of
 
     verb = verbs.verb(verb_name)
     types = {option.name: option.type for option in options_of(verb) if not option.local}
@@ -50,7 +47,7 @@ def ask(verb_name: str, parameters: Sequence[tuple[str, str]], clusters: Cluster
             raise UsageError(f"Bad parameter {name[:80]}")
         elif types[name] is not OptionType.FLAG:
             given.setdefault(name, []).append(value)
-        elif value in {"true", FLAG_OF_OLD}:
+        elif value in {"true", REMOTE_TRUE}:
             given.setdefault(name, []).append("true")
         elif value != "false":
             raise UsageError(f"Bad parameter {name}: a flag is true or false")

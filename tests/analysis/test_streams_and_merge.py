@@ -12,7 +12,7 @@ from sonar.analysis.samples import samples_of
 from sonar.analysis.streams import clean_streams
 from sonar.read.rows import DEFAULTS, Rows, empty_table
 
-import naive
+from tests.analysis import naive
 
 START = 1_700_000_000
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 import trustme
-from conftest import CLUSTER, PASSWORD, Infiltrate, Starter, basic
+
+from tests.ingest.conftest import CLUSTER, PASSWORD, Infiltrate, Starter, basic
 
 LINE = b"v=0.12.1,time=2025-01-07T12:05:01+01:00,host=c1-6,user=kim,cmd=lmp,job=998,cpu%=99.8\n"
 FILE = f"{CLUSTER}/2025/01/07/c1-6.csv"

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from conftest import CLUSTER, PASSWORD, Infiltrate, Starter, basic
+from tests.ingest.conftest import CLUSTER, PASSWORD, Infiltrate, Starter, basic
 
 POSTS = 200
 LINES_PER_POST = 20

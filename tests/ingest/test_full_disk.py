@@ -7,7 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import CLUSTER, Infiltrate, Starter
+
+from tests.ingest.conftest import CLUSTER, Infiltrate, Starter
 
 FILE = f"{CLUSTER}/2025/01/07/c1-6.csv"
 

@@ -4,7 +4,8 @@ import json
 import time
 
 import pytest
-from conftest import CLUSTER, Infiltrate, Starter
+
+from tests.ingest.conftest import CLUSTER, Infiltrate, Starter
 
 LINE = b"v=0.12.1,time=2025-01-07T12:05:01+01:00,host=c1-6,user=kim,cmd=lmp,job=998,cpu%=99.8\n"
 HEARTBEAT = b"v=0.12.1,time=2025-01-07T12:05:01+01:00,host=c1-6,user=_sonar_,cmd=_heartbeat_\n"

@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scripted_server import RESET, Certificates, Reply, ScriptedServer, scripted_server
 
 from sonar.errors import SonarError, UsageError
 from sonar.node.delivery import Delivery, Pauses
 from sonar.node.spool import Entry, Spool
 from sonar.node.upload import Answer, Server, Verdict
+
+from tests.node.scripted_server import RESET, Certificates, Reply, ScriptedServer, scripted_server
 
 CSV = "text/csv"
 JSON = "application/json"

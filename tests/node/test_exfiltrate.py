@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from scripted_server import RESET, Certificates, Reply, ScriptedServer, scripted_server
 
 from sonar.node.spool import Spool
+
+from tests.node.scripted_server import RESET, Certificates, Reply, ScriptedServer, scripted_server
 
 ROOT = Path(__file__).resolve().parents[2]
 EXFILTRATE = [sys.executable, str(ROOT / "libexec/exfiltrate")]

@@ -11,7 +11,7 @@ import pytest
 from sonar.node.gpus import ComputeMode, Gpu, GpuReading, GpuUse, Nvml
 from sonar.node.sampler import Sampler
 
-from fake_proc import FakeProc
+from tests.node.fake_proc import FakeProc
 
 CONSTANTS = [name for name in dir(pynvml) if name.startswith(("NVML_ERROR", "NVML_COMPUTEMODE", "NVML_CLOCK_"))]
 

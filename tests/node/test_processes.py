@@ -9,7 +9,7 @@ from sonar.node.processes import Selection
 from sonar.node.records import ProcessRecord, Sample
 from sonar.node.sampler import Sampler, SamplingError
 
-from fake_proc import EPOCH, TICKS, UPTIME_S, FakeProc
+from tests.node.fake_proc import EPOCH, TICKS, UPTIME_S, FakeProc
 
 SLURM_V1 = "9:name=systemd:/\n4:memory:/slurm/uid_4242/job_280678/step_interactive/task_0\n0::/\n"
 SLURM_V2 = "0::/system.slice/node_slurmstepd.scope/job_77/step_0/user/task_1\n"

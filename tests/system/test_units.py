@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import MACHINE, Machine
+from tests.system.conftest import MACHINE, Machine
 
 pytestmark = pytest.mark.system
 
