@@ -2,6 +2,8 @@
 
 import http.client
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -9,6 +11,7 @@ from pathlib import Path
 
 from tests.ingest.conftest import CLUSTER, PASSWORD, Infiltrate, Starter, basic
 
+SONALYZE = Path(__file__).resolve().parents[2] / "libexec" / "sonalyze"
 POSTS = 200
 LINES_PER_POST = 20
 
@@ -54,6 +57,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def jobs_read(tree: Path) -> Counter[int]:
+    """Return how often each job number is there when sonalyze reads the log."""
+    question = ("jobs", "-u-", "--min-samples=1", "--from=2025-01-07", "--to=2025-01-07", "--fmt=csv,job")
+    done = subprocess.run(
+        [sys.executable, SONALYZE, *question, "--data-path", tree], capture_output=True, text=True, check=True, timeout=60
+    )
+    return Counter(map(int, done.stdout.split()))
+
+
 def test_killed_again_and_again_it_loses_nothing_that_it_answered(start: Starter) -> None:
     port = free_port()
     listen = ("--listen", f"127.0.0.1:{port}")
@@ -87,6 +99,8 @@ def test_killed_again_and_again_it_loses_nothing_that_it_answered(start: Starter
     for number in range(POSTS):
         assert all(found[line] <= attempts[number] for line in body_of(number).splitlines(keepends=True))
     assert kills == 5
+    # Number 0 is that of no job: its processes are rows of their own.
+    assert jobs_read(server.data / CLUSTER) == Counter({0: LINES_PER_POST} | dict.fromkeys(range(1, POSTS), 1))
 
 
 def test_drained_again_and_again_it_stores_each_post_exactly_once(start: Starter) -> None:
