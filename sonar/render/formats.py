@@ -71,6 +71,7 @@ class Format:
     fields: tuple[Field, ...]
     words: frozenset[str] = frozenset()  # the control words that were given
     unknown: tuple[str, ...] = ()  # words that mean nothing, for the caller to warn of
+    is_default: bool = False  # nobody asked for these fields
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -87,7 +88,7 @@ def parse_format(verb: "Verb", spec: str | None) -> Format:
     for word in _words(verb, verb.default_fields if spec is None else spec):
         if field := known.get(word) or _modified(known, word):
             fields.append(field)
-        elif word in _CONTROLS or word.startswith(_TAG):
+        elif word in _CONTROLS or word in verb.controls or word.startswith(_TAG):
             words.append(word)
         elif word:
             unknown.append(word)
@@ -108,6 +109,7 @@ def parse_format(verb: "Verb", spec: str | None) -> Format:
         fields=tuple(fields),
         words=frozenset(words),
         unknown=tuple(unknown),
+        is_default=spec is None,
     )
 
 
@@ -151,7 +153,13 @@ def format_help(verb: "Verb") -> str:
     if verb.aliases:
         lines += ["", "Aliases:", *(f"  {name} --> {','.join(verb.aliases[name])}" for name in sorted(verb.aliases))]
     lines += ["", "Defaults:", f"  {verb.default_fields}", "", "Control:"]
-    lines += table([*_CONTROLS.items(), (f"{_TAG}TEXT", "add a last column `tag` that is TEXT in each row")])
+    lines += table(
+        [
+            *_CONTROLS.items(),
+            *verb.controls.items(),
+            (f"{_TAG}TEXT", "add a last column `tag` that is TEXT in each row"),
+        ]
+    )
     if any(field.kind in _TIMES for field in verb.fields):
         lines += ["", "Modifiers:", "  TIME/sec  the time in seconds since 1970", "  TIME/iso  YYYY-MM-DDThh:mm:ssZ"]
     return "\n".join([*lines, ""])

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 __all__ = ["NAMES", "verb"]
 
 # In the order that help lists them. The module sonar.verbs.NAME holds the declaration as VERB.
-NAMES = ("jobs", "load", "uptime", "parse", "metadata")
+NAMES = ("jobs", "load", "uptime", "profile", "parse", "metadata")
 
 
 def verb(name: str) -> "Verb":

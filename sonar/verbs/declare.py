@@ -119,3 +119,4 @@ class Verb:
     everyone: bool = False  # without --user: everyone's records, not only the caller's
     check: Callable[[Mapping[str, Any]], None] | None = None  # raises UsageError for options that do not go together
     write: "Callable[[Result, Format, TextIO], None] | None" = None  # None: one table by sonar.render
+    controls: Mapping[str, str] = field(default_factory=dict)  # control words of --fmt that only this verb has

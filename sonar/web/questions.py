@@ -20,6 +20,7 @@ __all__ = ["Reply", "ask"]
 
 _MEDIA_TYPES = {"json": "application/json", "csv": "text/csv; charset=utf-8", "csvnamed": "text/csv; charset=utf-8"}
 _TEXT = "text/plain; charset=utf-8"
+_HTML = "text/html; charset=utf-8"
 _NAME = re.compile(r"[a-z][a-z-]*", re.ASCII)
 
 
@@ -62,4 +63,5 @@ def ask(verb_name: str, parameters: Sequence[tuple[str, str]], clusters: Cluster
     query, fmt = query_of(verb, given, data=clusters.data / cluster, nodes=nodes, now=now)
     out = StringIO()
     write_result(verb, verb.run(query), fmt, out)
-    return Reply(out.getvalue(), _MEDIA_TYPES.get(fmt.style.value, _TEXT))
+    media_type = _HTML if "html" in fmt.words else _MEDIA_TYPES.get(fmt.style.value, _TEXT)
+    return Reply(out.getvalue(), media_type)

@@ -15,7 +15,7 @@ RUNNER = SHARED / "tools" / "run-cases"
 SONALYZE = (
     "clean_", "completed", "config_", "cpu_", "csv_", "files_", "fixed_", "fmt_", "format_", "from_", "gpu_", "gpumem_",
     "host_", "jobs_", "load_", "mem_", "merge_", "metadata_", "min_", "parse_", "remote_", "running", "short_", "some_",
-    "source_", "tree_", "untagged_", "uptime_", "usage_", "version",
+    "profile_", "source_", "tree_", "untagged_", "uptime_", "usage_", "version",
 )  # fmt: skip
 CASES = [("sonalyze", prefix) for prefix in SONALYZE] + [("naicreport", "load_")]
 

@@ -61,7 +61,11 @@ def jobs_read(tree: Path) -> Counter[int]:
     """Return how often each job number is there when sonalyze reads the log."""
     question = ("jobs", "-u-", "--min-samples=1", "--from=2025-01-07", "--to=2025-01-07", "--fmt=csv,job")
     done = subprocess.run(
-        [sys.executable, SONALYZE, *question, "--data-path", tree], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, SONALYZE, *question, "--data-path", tree],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
     )
     return Counter(map(int, done.stdout.split()))
 

@@ -1,0 +1,190 @@
+"""The verb profile: one job over time, process by process."""
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, TextIO
+
+from sonar.errors import SonarError
+from sonar.times import minute_text
+from sonar.verbs.declare import Field, Kind, Option, OptionType, Result, Verb
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from sonar.analysis.profile import Profile
+    from sonar.render.formats import Format
+    from sonar.verbs.query import Query
+
+__all__ = ["VERB"]
+
+_QUANTITIES = ("cpu", "mem", "gpu", "gpumem")
+_TIME_WIDTH = len("YYYY-MM-DD HH:MM")
+
+
+def run(query: "Query") -> Result:
+    """Return a row for each process at each instant; facts has the profile itself, the job, its host and users."""
+    from sonar.analysis.profile import bucketed, clamped, profile_of
+    from sonar.analysis.samples import samples_of
+    from sonar.analysis.streams import clean_streams, selected
+    from sonar.read.rows import empty_table
+
+    if query.filter.jobs is None or len(query.filter.jobs) != 1 or query.filter.exclude_jobs:
+        raise SonarError("Exactly one specific job number is required by `profile`")
+    found = {}
+    for host, table in query.scan.by_host():
+        streams = selected(clean_streams(samples_of(table)), query.filter, query.window)
+        if len(streams):
+            found[host] = streams
+    if len(found) > 1:
+        raise SonarError(f"profile only implemented for single-host jobs: choose one of {', '.join(found)} by --host")
+    host, streams = next(iter(found.items()), ("unknown", clean_streams(samples_of(empty_table()))))
+    profile = profile_of(streams)
+    if query.options["max"] is not None:
+        profile = clamped(profile, query.options["max"])
+    bucket = query.options["bucket"]
+    if bucket > 1 and len(profile):
+        profile = bucketed(profile, bucket)
+    users = sorted(set(streams.texts("user")))
+    facts = {"profile": profile, "job": next(iter(query.filter.jobs)), "host": host, "users": users, "bucket": bucket}
+    return Result(_rows(profile), facts=facts)
+
+
+def _rows(profile: "Profile") -> "pa.Table":
+    """Return the points as a table; the instant stands on the first row of its step only."""
+    import numpy as np
+    import pyarrow as pa
+
+    first = np.append(True, profile.time[1:] != profile.time[:-1])[: len(profile)]
+    times = [
+        minute_text(time) if is_first else " " * _TIME_WIDTH
+        for time, is_first in zip(profile.time.tolist(), first.tolist(), strict=True)
+    ]
+    return pa.table(
+        {
+            "time": pa.array(times, pa.string()),
+            **profile.values,
+            "nproc": pa.array([str(n + 1) if n else "" for n in profile.rolledup.tolist()], pa.string()),
+            "cmd": pa.array([profile.commands[at] for at in profile.process.tolist()], pa.string()),
+        }
+    )
+
+
+def write(result: Result, fmt: "Format", out: TextIO) -> None:
+    """Write a table of all, or as CSV, JSON or HTML a series for each process."""
+    from sonar.render.formats import Style, write_rows
+
+    if Style.CSVNAMED.value in fmt.words:
+        raise SonarError("Named fields are not supported")
+    kinds = sorted(fmt.words & {"csv", "json", "html"})
+    if len(kinds) > 1:
+        raise SonarError(f"one type of output at a time, not {', '.join(kinds)}")
+    if kinds in ([], ["json"]) and result.facts["bucket"] > 1:
+        raise SonarError(f"Bucketing not implemented for {kinds[0] if kinds else 'fixed'} output")
+    if kinds == ["json"]:
+        out.write(_json(result, fmt))
+    elif kinds:
+        quantity = _one_quantity(fmt)
+        (_write_csv if kinds == ["csv"] else _write_html)(result, quantity, fmt, out)
+    else:
+        fields = fmt.fields
+        if fmt.is_default and not result.facts["profile"].rolledup.any():
+            fields = tuple(field for field in fields if field.name != "nproc")
+        write_rows(result.rows, replace(fmt, fields=fields), out)
+
+
+def _one_quantity(fmt: "Format") -> str:
+    """Return the one quantity that a series is about. Raise SonarError for none, several, or another field."""
+    names = ("cpu",) if fmt.is_default else fmt.names
+    for name in names:
+        if name not in _QUANTITIES:
+            raise SonarError(f"Not a known field: {name}")
+    if len(names) != 1:
+        raise SonarError(f"formatted output needs exactly one valid field, not {', '.join(names)}")
+    return names[0]
+
+
+def _whole_numbers(result: Result, quantity: str, fmt: "Format") -> list[int]:
+    """Return the values of a quantity as they are printed: rounded."""
+    from sonar.render.formats import texts
+
+    field = next(field for field in VERB.fields if field.name == quantity)
+    return [int(text) for text in texts(result.rows, field, fmt)]
+
+
+def _series(result: Result, quantity: str, fmt: "Format") -> tuple[list[str], list[list[int | None]]]:
+    """Return the instants, and for each process its values, None where it was not there."""
+    profile: Profile = result.facts["profile"]
+    instants = sorted(set(profile.time.tolist()))
+    place = {time: at for at, time in enumerate(instants)}
+    series: list[list[int | None]] = [[None] * len(instants) for _ in profile.commands]
+    values = _whole_numbers(result, quantity, fmt)
+    for time, process, value in zip(profile.time.tolist(), profile.process.tolist(), values, strict=True):
+        series[process][place[time]] = value
+    return [minute_text(time) for time in instants], series
+
+
+def _names(profile: "Profile") -> list[str]:
+    return [f"{command} ({pid})" for command, pid in zip(profile.commands, profile.pids, strict=True)]
+
+
+def _write_csv(result: Result, quantity: str, fmt: "Format", out: TextIO) -> None:
+    """Write a line an instant, a column a process."""
+    import csv
+
+    labels, series = _series(result, quantity, fmt)
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["time", *_names(result.facts["profile"])])
+    writer.writerows([label, *values] for label, *values in zip(labels, *series, strict=True))
+
+
+def _write_html(result: Result, quantity: str, fmt: "Format", out: TextIO) -> None:
+    """Write a page with a chart."""
+    from sonar.render.chart import Line, chart_page
+
+    facts = result.facts
+    bucketing = f", bucketing={facts['bucket']}" if facts["bucket"] > 1 else ""
+    users = ",".join(facts["users"])
+    title = f"`{quantity}` profile of job {facts['job']} on `{facts['host']}`, user `{users}`{bucketing}"
+    labels, series = _series(result, quantity, fmt)
+    lines = [Line(name, values) for name, values in zip(_names(facts["profile"]), series, strict=True)]
+    out.write(chart_page(title, labels, lines))
+
+
+def _json(result: Result, fmt: "Format") -> str:
+    """Return an array with an object for each instant."""
+    profile: Profile = result.facts["profile"]
+    values = {name: _whole_numbers(result, name, fmt) for name in _QUANTITIES}
+    steps: dict[int, list[dict[str, object]]] = {}
+    for at, (time, process) in enumerate(zip(profile.time.tolist(), profile.process.tolist(), strict=True)):
+        point: dict[str, object] = {"command": profile.commands[process], "pid": profile.pids[process]}
+        point |= {name: column[at] for name, column in values.items()}
+        steps.setdefault(time, []).append(point | {"nproc": int(profile.rolledup[at]) + 1})
+    document = [
+        {"time": minute_text(time), "job": result.facts["job"], "points": points} for time, points in steps.items()
+    ]
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+
+
+VERB = Verb(
+    name="profile",
+    summary="Print one job over time, process by process",
+    options=(
+        Option("max", "cut values above N; above twice N take them for errors", OptionType.FLOAT, metavar="N"),
+        Option("bucket", "means over N instants at a time, in CSV and HTML", OptionType.UINT, default=0, metavar="N"),
+    ),
+    fields=(
+        Field("time", Kind.TEXT, "instant, UTC, on the first row that has it"),
+        Field("cpu", Kind.ROUND, "CPU utilization", unit="% of a core"),
+        Field("mem", Kind.ROUND, "virtual memory", unit="GB"),
+        Field("gpu", Kind.ROUND, "GPU utilization", unit="% of a card"),
+        Field("gpumem", Kind.ROUND, "GPU memory", unit="GB"),
+        Field("nproc", Kind.TEXT, "number of processes in the sample; by default only if it is ever above 1"),
+        Field("cmd", Kind.TEXT, "command"),
+    ),
+    aliases={"all": ("time", *_QUANTITIES, "nproc", "cmd")},
+    default_fields="all",
+    run=run,
+    excludes_heartbeats=True,
+    write=write,
+    controls={"html": "a page with a chart of one quantity"},
+)
