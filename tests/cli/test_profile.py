@@ -13,7 +13,7 @@ SONALYZE = Path(__file__).resolve().parents[2] / "libexec" / "sonalyze"
 
 def record(time: str, cmd: str, pid: int, used: int, *, host: str = "n1", rolledup: int = 0) -> str:
     return (
-        f"v=0.12.1,time=2024-03-01T10:{time}:00Z,host={host},user=ann,cmd={cmd},job=7,pid={pid},cputime_sec={used},"
+        f'v=0.12.1,time=2024-03-01T10:{time}:00Z,host={host},user=ann,"cmd={cmd}",job=7,pid={pid},cputime_sec={used},'
         f"cpu%=50,cpukib={used << 20},rolledup={rolledup}\n"
     )
 
