@@ -44,7 +44,7 @@ def run(program: str, main: Callable[[Sequence[str]], int]) -> int:
 
 
 class Throttle(logging.Filter):
-    """Let pass at most `burst` records in `period_s` seconds, so that no client can flood the log; say how many not."""
+    """Let pass at most `burst` records in `period_s` seconds, so that no client can flood the log with warnings."""
 
     def __init__(self, burst: int = 20, period_s: float = 60.0) -> None:
         super().__init__()
@@ -55,7 +55,9 @@ class Throttle(logging.Filter):
         self._held_back = 0
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether the record may pass."""
+        """Return whether the record may pass; what is only said with `-v` always does."""
+        if record.levelno < logging.WARNING:
+            return True
         now = time.monotonic()
         if now - self._since > self._period_s:
             if self._held_back:

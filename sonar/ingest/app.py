@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import parse_qs
 
 from sonar.ingest.endpoints import find_endpoint
@@ -48,6 +49,8 @@ class IngestApp:
         self._identities = identities
         self._any_cluster = any_cluster
         self._clock = clock
+        # Few, since what a large body is parsed into takes many times its size.
+        self._parsers = ThreadPoolExecutor(2, thread_name_prefix="parser")
         _log.addFilter(Throttle())
 
     def status(self) -> str:
@@ -63,10 +66,10 @@ class IngestApp:
             name = endpoint.name
             account = await self._account(_header(scope, b"authorization"))
             _check_media_type(endpoint.media, _header(scope, b"content-type"))
-            parameters = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True, max_num_fields=20)
+            parameters = _parameters(scope["query_string"])
             body = await read_body(receive)
             post = Post(body, argument, parameters, account, self.rules, int(self._clock()))
-            taken = endpoint.take(post) if len(body) < _LARGE_BODY else await asyncio.to_thread(endpoint.take, post)
+            taken = await self._take(endpoint, post)
             if taken.dropped and not taken.stored:
                 self.dropped += taken.dropped
                 raise Refusal(400, taken.complaint)
@@ -76,8 +79,6 @@ class IngestApp:
             await self._refuse(scope, send, name, refusal.status, refusal.reason)
         except (StoreUnavailableError, TooBusyError) as error:
             await self._refuse(scope, send, name, 503, str(error))
-        except ValueError as error:  # of parse_qs
-            await self._refuse(scope, send, name, 400, f"Bad parameters - {error}")
         else:
             await self._accept(scope, send, name, taken)
 
@@ -94,6 +95,11 @@ class IngestApp:
             return resolve_cluster(credentials[0], self.rules.aliases)
         except BadNameError:
             raise Refusal(403, "Upload not authorized") from None
+
+    async def _take(self, endpoint: Endpoint, post: Post) -> Taken:
+        if len(post.body) < _LARGE_BODY:
+            return endpoint.take(post)
+        return await asyncio.get_running_loop().run_in_executor(self._parsers, endpoint.take, post)
 
     async def _accept(self, scope: Scope, send: Send, name: str, taken: Taken) -> None:
         self.stored += taken.stored
@@ -131,6 +137,13 @@ def _route(scope: Scope) -> tuple[Endpoint, str]:
     if scope["method"] != "POST":
         raise Refusal(405, "Bad method")
     return found
+
+
+def _parameters(query: bytes) -> dict[str, list[str]]:
+    try:
+        return parse_qs(query.decode("latin-1"), keep_blank_values=True, max_num_fields=20)
+    except ValueError as error:
+        raise Refusal(400, f"Bad parameters - {error}") from None
 
 
 def _check_media_type(wanted: MediaTypes, header: bytes | None) -> None:

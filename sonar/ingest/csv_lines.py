@@ -20,8 +20,8 @@ LONGEST_LINE = 4 << 20
 MOST_FILES = 4096
 
 _HEAD = re.compile(rb'(?:v=[^,"\r\n]*,)?time=([^,"\r\n]+),host=([^,"\r\n]+),')
-_QUOTED = re.compile(rb'(?<=[,\n])"(?:[^"\r\n]|"")*+"(?=[,\r\n]|\Z)')
-_FIELD = re.compile(rb'"((?:[^"]|"")*+)"(?:,|\Z)|([^,"][^,]*+|)(?:,|\Z)')
+_QUOTED = re.compile(rb',"[^"\r\n]*+(?:""[^"\r\n]*+)*+"(?=[,\r\n]|\Z)')
+_FIELD = re.compile(rb'"([^"]*+(?:""[^"]*+)*+)"(?:,|\Z)|([^,"][^,]*+|)(?:,|\Z)')
 
 Place = tuple[str, HostName]  # day, host
 
@@ -71,7 +71,8 @@ def _sort_uniform(body: bytes, now: int) -> Sorted | None:
     lines = body.count(b"\n") + (not body.endswith(b"\n"))
     if body.count(b"\n" + match.group()) + 1 != lines:
         return None
-    if b'"' in body and b',"' in _QUOTED.sub(b"", body):
+    quotes = body.count(b',"')
+    if quotes and quotes != len(_QUOTED.findall(body)):
         return None
     place = _place(match.group(1), match.group(2), now)
     if isinstance(place, str):

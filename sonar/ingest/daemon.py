@@ -2,7 +2,9 @@
 
 import argparse
 import asyncio
+import faulthandler
 import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +28,7 @@ def run(options: argparse.Namespace) -> int:
     from sonar.store.store import Store
 
     log.setup("infiltrate", verbose=options.verbose)
+    faulthandler.enable()  # the watchdog's SIGABRT leaves in the journal where the process hung
     password_file = _password_file(options)
     identities = Identities.load(password_file) if password_file is not None else None
     rules = Rules(
@@ -81,8 +84,6 @@ def _password_file(options: argparse.Namespace) -> Path | None:
         return None
     if options.password_file:
         return Path(options.password_file)
-    import os
-
     if directory := os.environ.get("CREDENTIALS_DIRECTORY"):
         path = Path(directory, CREDENTIAL)
         if path.exists():

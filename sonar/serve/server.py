@@ -150,6 +150,8 @@ class _Service:
         notify.reloading()
         begun = time.monotonic()
         try:
+            if self._tls is not None:
+                tls_context(self._tls)  # all or nothing: a bad certificate must be seen before anything changes
             if self._on_reload is not None:
                 self._on_reload()
             if self._context is not None and self._tls is not None:

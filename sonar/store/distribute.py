@@ -1,13 +1,9 @@
 """The distributor: takes entries from the spool, in order, to the files of the log, each record exactly once.
 
-One thread appends, with one write(2) for each file and request. What makes it exact across a crash at any moment:
-
-    checkpoint      one line: epoch, segment, offset. Everything before that place is in the files, and synced.
-    EPOCH.intent    one line for each file touched since: its length before. It is durable before the file is touched.
-
-Every few seconds the touched files and new directories are synced, a checkpoint of the next epoch replaces the old one
-by rename(2), the old intent file and the finished segments go. A new process cuts each file of the intent back to the
-length noted there and takes the spool from the checkpoint on: the same bytes come out in the same places.
+One thread appends, with one write(2) for each file and request. Before it touches a file for the first time since the
+last checkpoint it has noted the file's length (`sonar.store.checkpoint`). Every few seconds it syncs the files and
+directories it has touched, writes a checkpoint, and so gives up the segments before it. A new process cuts each noted
+file back to its length and takes the spool from the checkpoint on: the same bytes come out in the same places.
 
 A failure (no room, no permission) stops the distributor where it is: it tries again until it succeeds, and skips
 nothing. What has been answered for waits in the spool meanwhile.
@@ -19,14 +15,14 @@ import logging
 import os
 import threading
 import time
-import zlib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from sonar.store.checkpoint import Journal
 from sonar.store.layout import Append
 from sonar.store.spool import Position, Spool, decode, entries_of, segments_in, sync_directory, write_all
 
-__all__ = ["Checkpoint", "Distributor"]
+__all__ = ["Distributor"]
 
 CHECKPOINT_S = 5.0
 _RETRY_S = 0.5
@@ -36,49 +32,35 @@ _OPEN_FILES = 512
 _log = logging.getLogger(__name__)
 
 
-class Checkpoint(NamedTuple):
-    """What is distributed and durable: all before `position`."""
-
-    epoch: int = 0
-    position: Position = Position(0, 0)
-
-
 class Distributor:
     """The reading end of the spool. Make it (which repairs the files), give it the spool, start it."""
 
     def __init__(self, root: Path, directory: Path, *, sync: bool) -> None:
-        self.obstacle: str | None = None
-        self.busy_since: float | None = None
+        self.obstacle: str | None = None  # why the last attempt failed; None if it did not
+        self.busy_since: float | None = None  # when it last made progress; None while there is nothing to do
         self.done_bytes = 0
         self._root = root
         self._directory = directory
         self._sync = sync
-        self._checkpoint = _read_checkpoint(directory)
-        self._position = self._checkpoint.position
+        self._journal = Journal(directory, sync=sync)
+        self._position = self._journal.position
         self._done = 0  # appends already made of the entry at the position
-        self._noted: set[str] = set()  # files whose length is in the intent
-        self._files: dict[str, int] = {}  # open files of this epoch
-        self._torn: dict[str, int] = {}  # files with half an append at the end -> length without it
-        self._touched: set[str] = set()
+        self._done_bytes_before = 0  # at the checkpoint
+        self._files: dict[str, int] = {}  # open files
+        self._torn: dict[str, int] = {}  # files with a part of an append at the end -> length without it
+        self._touched: set[str] = set()  # since the checkpoint, as the next two
         self._new_directories: set[Path] = set()
-        self._intent_bytes = 0
+        self._due: float | None = None  # when the next checkpoint is
+        self._must_rewind = False
         self._segment: tuple[int, int] | None = None  # number and descriptor of the one being read
         self._old = segments_in(directory)
-        self._first_live = max([self._checkpoint.position.segment, *self._old]) + 1
-        self._pending: Checkpoint | None = None  # written, but perhaps not in force
-        self._must_rewind = False
-        self._done_bytes_before = 0  # at the checkpoint
+        self.first_free_segment = max([self._position.segment, *self._old]) + 1
         self._closing = False
         self._work = threading.Event()
         self._thread = threading.Thread(target=self._run, name="distributor", daemon=True)
-        self._spool: Spool[Any] | None = None
+        self._spool: Spool[Any]
         self._repair()
-        self._tidy()
-
-    @property
-    def first_free_segment(self) -> int:
-        """The number that a new spool may begin with."""
-        return self._first_live
+        self._journal.tidy()
 
     @property
     def alive(self) -> bool:
@@ -104,32 +86,37 @@ class Distributor:
         self._leave_segment()
 
     def _run(self) -> None:
-        due: float | None = None
-        while True:
-            self._work.wait(_RETRY_S if self.obstacle else None if due is None else max(0.0, due - time.monotonic()))
+        closing = False
+        while not closing:
+            self._work.wait(self._pause())
             closing = self._closing
             self._work.clear()
-            self.busy_since = time.monotonic()
-            is_due = closing or (due is not None and self.busy_since >= due)
-            if self._attempt(checkpoint=is_due, last=closing) and is_due:
-                due = None
-            if due is None and (self._touched or self._position != self._checkpoint.position):
-                due = time.monotonic() + CHECKPOINT_S
+            self._beat()
+            self._attempt(last=closing)
             self.busy_since = None
-            if closing:
-                return
 
-    def _attempt(self, *, checkpoint: bool, last: bool) -> bool:
-        """Distribute all there is, make a checkpoint if it is time; return whether all succeeded."""
+    def _pause(self) -> float | None:
+        """Return how long to wait for new entries."""
+        if self.obstacle:
+            return _RETRY_S
+        return None if self._due is None else max(0.0, self._due - time.monotonic())
+
+    def _beat(self) -> None:
+        self.busy_since = time.monotonic()
+
+    def _attempt(self, *, last: bool) -> None:
+        """Distribute all there is, with checkpoints when it is time for them; note what stands in the way."""
         try:
-            if self._pending is not None:
-                self._settle()
+            self._journal.settle()
             if self._must_rewind:
                 self._rewind()
             while self._round():
-                pass
-            if checkpoint:
-                self._make_checkpoint(last=last)
+                if self._is_due():
+                    self._checkpoint(self._position)
+            if last:
+                self._checkpoint(Position(self._spool.committed.segment + 1, 0))
+            elif self._is_due():
+                self._checkpoint(self._position)
         except OSError as error:
             self._close_files()  # they may be what there are too many of
             where = f" '{error.filename}'" if error.filename else ""
@@ -137,19 +124,18 @@ class Distributor:
             if self.obstacle != reason:
                 _log.error("cannot write the log, records wait in the spool: %s%s", error.strerror, where)
                 self.obstacle = reason
-            return False
+            return
         if self.obstacle:
             _log.warning("the log can be written again")
             self.obstacle = None
-        return True
 
     # Entries ---------------------------------------------------------------------------------------------------------
 
     def _round(self) -> bool:
         """Take some entries to their files; return whether there may be more."""
+        descriptor, end = self._open_segment()
         entries: list[tuple[list[Append], int]] = []
         size = 0
-        descriptor, end = self._open_segment()
         if descriptor is not None:
             for payload, behind in entries_of(descriptor, self._position.offset, end):
                 entries.append((decode(payload), behind))
@@ -160,6 +146,8 @@ class Distributor:
             if descriptor is not None and end is not None and end > self._position.offset:
                 raise OSError(errno.EIO, f"spool segment {self._position.segment} cannot be read back")
             return self._next_segment()
+        if self._due is None:
+            self._due = time.monotonic() + CHECKPOINT_S
         self._note_lengths({append.path for appends, _ in entries for append in appends})
         for appends, behind in entries:
             for append in appends[self._done :]:
@@ -168,7 +156,18 @@ class Distributor:
             self.done_bytes += behind - self._position.offset
             self._position = Position(self._position.segment, behind)
             self._done = 0
+            self._beat()
         return True
+
+    def _note_lengths(self, paths: set[str]) -> None:
+        lengths: dict[str, int] = {}
+        for path in paths - self._journal.lengths.keys():
+            try:
+                lengths[path] = (self._root / path).stat().st_size
+            except (FileNotFoundError, NotADirectoryError):
+                lengths[path] = 0
+        if lengths:
+            self._journal.note(lengths)
 
     def _append(self, append: Append) -> None:
         path = append.path
@@ -176,8 +175,7 @@ class Distributor:
         is_first = descriptor is None
         try:
             if descriptor is None:
-                descriptor = self._open_file(path)
-                self._files[path] = descriptor
+                descriptor = self._files[path] = self._open_file(path)
             if (whole := self._torn.get(path)) is not None:
                 os.ftruncate(descriptor, whole)
                 del self._torn[path]
@@ -201,11 +199,10 @@ class Distributor:
         full = self._root / path
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         try:
-            descriptor = os.open(full, flags, 0o644)
+            return os.open(full, flags, 0o644)
         except FileNotFoundError:
             self._make_directory(full.parent)
-            descriptor = os.open(full, flags, 0o644)
-        return descriptor
+            return os.open(full, flags, 0o644)
 
     def _make_directory(self, directory: Path) -> None:
         missing = []
@@ -215,7 +212,13 @@ class Distributor:
         for one in reversed(missing):
             self._new_directories.add(one.parent)
             with contextlib.suppress(FileExistsError):
-                os.mkdir(one, 0o755)  # noqa: PTH102  (a test counts and breaks off the calls of `os`)
+                os.mkdir(one, 0o755)  # noqa: PTH102
+
+    def _close_files(self) -> None:
+        for descriptor in self._files.values():
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+        self._files.clear()
 
     # Segments --------------------------------------------------------------------------------------------------------
 
@@ -229,15 +232,12 @@ class Distributor:
             except FileNotFoundError:
                 return None, None
             self._segment = (number, descriptor)
-        assert self._spool is not None
         return self._segment[1], self._spool.end_of(number)
 
     def _next_segment(self) -> bool:
         """Go on to the next segment; return False if the position is at the end of the spool."""
-        assert self._spool is not None
         number, offset = self._position
-        committed = self._spool.committed
-        if number >= committed.segment:
+        if number >= self._spool.committed.segment:
             return False
         end = self._spool.end_of(number)
         if end is not None and offset < end:
@@ -247,7 +247,7 @@ class Distributor:
             if rest > 0:
                 _log.warning("spool segment %d: its last %d bytes are not a whole entry, ignoring them", number, rest)
         later = [old for old in self._old if old > number]
-        self._position = Position(min(later) if later else max(number + 1, self._first_live), 0)
+        self._position = Position(min(later) if later else max(number + 1, self.first_free_segment), 0)
         return True
 
     def _leave_segment(self) -> None:
@@ -257,52 +257,25 @@ class Distributor:
 
     # Checkpoints -----------------------------------------------------------------------------------------------------
 
-    def _note_lengths(self, paths: set[str]) -> None:
-        """Make the length of each file that was not touched in this epoch durable."""
-        new = sorted(paths - self._noted)
-        if not new:
-            return
-        lines = []
-        for path in new:
-            try:
-                length = (self._root / path).stat().st_size
-            except (FileNotFoundError, NotADirectoryError):
-                length = 0
-            lines.append(_line(f"{length} {path}"))
-        data = "".join(lines).encode()
-        intent = self._intent_path()
-        is_new = not self._intent_bytes
-        descriptor = os.open(intent, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
-        try:
-            os.ftruncate(descriptor, self._intent_bytes)  # what a failed attempt left
-            write_all(descriptor, data)
-            if self._sync:
-                os.fdatasync(descriptor)
-                if is_new:
-                    sync_directory(self._directory)
-        finally:
-            os.close(descriptor)
-        self._intent_bytes += len(data)
-        self._noted.update(new)
+    def _is_due(self) -> bool:
+        # In the middle of an entry there is no place to note.
+        return self._due is not None and time.monotonic() >= self._due and not self._done
 
-    def _make_checkpoint(self, *, last: bool) -> None:
-        """Sync the files and note that all before the position is done, if there is anything new.
-
-        The `last` one leaves the spool empty.
-        """
-        if self._done:
-            return  # in the middle of an entry there is no place to note
-        if self._position == self._checkpoint.position and not self._touched and not last:
-            return
+    def _checkpoint(self, position: Position) -> None:
+        """Sync the files and note that all before `position` is done."""
         try:
             self._sync_files()
         except OSError:
             # Pages that failed to reach the disk may be gone from memory too: take them from the spool again.
             self._must_rewind = True
             raise
-        assert self._spool is not None
-        position = Position(self._spool.committed.segment + 1, 0) if last else self._position
-        self._write_checkpoint(Checkpoint(self._checkpoint.epoch + 1, position))
+        self._journal.commit(position)
+        self._due = None
+        self._done_bytes_before = self.done_bytes
+        self._touched.clear()
+        self._close_files()
+        self._old = [number for number in self._old if number >= position.segment]
+        self._spool.forget(position.segment)
 
     def _sync_files(self) -> None:
         if self._sync:
@@ -310,6 +283,7 @@ class Distributor:
             for path in sorted(self._touched):
                 self._sync_file(path)
                 directories.add((self._root / path).parent)
+                self._beat()
             for directory in sorted(directories):
                 sync_directory(directory)
         self._new_directories.clear()
@@ -325,65 +299,12 @@ class Distributor:
         finally:
             os.close(descriptor)
 
-    def _write_checkpoint(self, checkpoint: Checkpoint) -> None:
-        scratch = self._directory / "checkpoint.new"
-        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
-        try:
-            epoch, position = checkpoint
-            write_all(descriptor, _line(f"{epoch} {position.segment} {position.offset}").encode())
-            os.fsync(descriptor)  # even where nothing else is synced: a checkpoint is whole or not there
-        finally:
-            os.close(descriptor)
-        self._pending = checkpoint
-        self._settle()
-
-    def _settle(self) -> None:
-        """Put a written checkpoint into force. Until that has succeeded nothing may be appended."""
-        assert self._pending is not None
-        with contextlib.suppress(FileNotFoundError):  # renamed by an attempt that failed after that
-            os.rename(self._directory / "checkpoint.new", self._directory / "checkpoint")  # noqa: PTH104
-        if self._sync:
-            sync_directory(self._directory)
-        self._checkpoint, self._pending = self._pending, None
-        self._done_bytes_before = self.done_bytes
-        self._noted.clear()
-        self._touched.clear()
-        self._intent_bytes = 0
-        self._close_files()
-        self._tidy()
-        if self._spool is not None:
-            self._spool.forget(self._checkpoint.position.segment)
-
-    def _tidy(self) -> None:
-        """Remove what no start would read again. Failing at it costs room and nothing else."""
-        epoch, (segment, _) = self._checkpoint
-        with contextlib.suppress(OSError):
-            for path in self._directory.iterdir():
-                finished = path.suffix == ".wal" and path.stem.isdigit() and int(path.stem) < segment
-                stale = path.suffix == ".intent" and path.stem != str(epoch)
-                if finished or stale:
-                    os.unlink(path)  # noqa: PTH108
-        self._old = [number for number in self._old if number >= segment]
-
-    # Repair ----------------------------------------------------------------------------------------------------------
-
     def _repair(self) -> None:
         """Bring the files back to the checkpoint."""
-        content = b""
-        with contextlib.suppress(FileNotFoundError):
-            content = self._intent_path().read_bytes()
-        good = 0
-        for line in content.splitlines(keepends=True):
-            text = _text(line)
-            if text is None:
-                break  # torn: the file that it names was not touched
-            good += len(line)
-            length, _, path = text.partition(" ")
-            self._cut(path, int(length))
-            self._noted.add(path)
+        for path, length in self._journal.lengths.items():
+            self._cut(path, length)
             # The process before may have made the directories, and not have come to sync them.
             self._new_directories.update(self._root / parent for parent in Path(path).parents)
-        self._intent_bytes = good
 
     def _cut(self, path: str, length: int) -> None:
         try:
@@ -406,39 +327,6 @@ class Distributor:
         self._torn.clear()
         self._done = 0
         self.done_bytes = self._done_bytes_before
-        self._position = self._checkpoint.position
+        self._position = self._journal.position
         self._leave_segment()
         self._must_rewind = False
-
-    def _intent_path(self) -> Path:
-        return self._directory / f"{self._checkpoint.epoch}.intent"
-
-    def _close_files(self) -> None:
-        for descriptor in self._files.values():
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
-        self._files.clear()
-
-
-def _read_checkpoint(directory: Path) -> Checkpoint:
-    try:
-        content = (directory / "checkpoint").read_bytes()
-    except FileNotFoundError:
-        return Checkpoint()
-    text = _text(content)
-    if text is None:
-        raise OSError(None, "the spool's checkpoint is damaged", str(directory / "checkpoint"))
-    epoch, segment, offset = (int(number) for number in text.split(" "))
-    return Checkpoint(epoch, Position(segment, offset))
-
-
-def _line(text: str) -> str:
-    return f"{zlib.crc32(text.encode()):08x} {text}\n"
-
-
-def _text(line: bytes) -> str | None:
-    """Return the text of a whole line; None if it is torn."""
-    checksum, _, rest = line.partition(b" ")
-    if not rest.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(rest[:-1]):
-        return None
-    return rest[:-1].decode()

@@ -70,7 +70,7 @@ class Spool(Generic[T]):
         self._sync = sync
         self._ends: dict[int, int] = {}  # segments that this process has finished
         self._descriptor: int | None = None
-        self._queue: deque[tuple[bytes, T]] = deque()
+        self._queue: deque[tuple[Sequence[Append], int, T]] = deque()
         self._condition = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
@@ -79,11 +79,12 @@ class Spool(Generic[T]):
         """Begin to write."""
         self._thread.start()
 
-    def submit(self, entry: bytes, waiter: T) -> None:
-        """Queue an encoded entry; `waiter` is settled when it is durable or has failed."""
+    def submit(self, appends: Sequence[Append], waiter: T) -> None:
+        """Queue what one request stores; `waiter` is settled when it is durable or has failed."""
+        size = sum([len(append.data) for append in appends])
         with self._condition:
-            self._queue.append((entry, waiter))
-            self.waiting_bytes += len(entry)
+            self._queue.append((appends, size, waiter))
+            self.waiting_bytes += size
             self._condition.notify()
 
     def close(self) -> None:
@@ -116,15 +117,15 @@ class Spool(Generic[T]):
         while (batch := self._next_batch()) is not None:
             self.busy_since = time.monotonic()
             if batch:
-                error = self._attempt(b"".join([entry for entry, _ in batch]))
-                self._settled([waiter for _, waiter in batch], error)
+                error = self._attempt(b"".join([encode(appends) for appends, _, _ in batch]))
+                self._settled([waiter for _, _, waiter in batch], error)
                 if error is None:
                     self._advanced()
             else:
                 self._probe()
             self.busy_since = None
 
-    def _next_batch(self) -> list[tuple[bytes, T]] | None:
+    def _next_batch(self) -> list[tuple[Sequence[Append], int, T]] | None:
         """Return whoever waits; an empty list when it is time to probe; None at the end."""
         with self._condition:
             while not self._queue and not self._closing:
@@ -134,7 +135,7 @@ class Spool(Generic[T]):
             batch, size = [], 0
             while self._queue and size < _BATCH_BYTES:
                 batch.append(self._queue.popleft())
-                size += len(batch[-1][0])
+                size += batch[-1][1]
             self.waiting_bytes -= size
             return batch or None
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from sonar.errors import SonarError
 from sonar.store.distribute import Distributor
 from sonar.store.layout import Append
-from sonar.store.spool import Spool, encode, sync_directory
+from sonar.store.spool import Spool, sync_directory
 
 __all__ = ["SPOOL_DIRECTORY", "Store", "StoreUnavailableError"]
 
@@ -102,7 +102,7 @@ class Store:
             raise StoreUnavailableError("too much waits to be written")
         if not (self._spool.alive and self._distributor.alive):
             raise StoreUnavailableError("a thread of the store has died")
-        self._spool.submit(encode(appends), waiter)
+        self._spool.submit(appends, waiter)
 
     def _settled(self, waiters: Sequence[_Waiter], error: OSError | None) -> None:
         blocked = [waiter for waiter in waiters if isinstance(waiter, concurrent.futures.Future)]

@@ -169,12 +169,12 @@ def test_drain_finishes_what_has_arrived(infiltrate: Infiltrate, number: signal.
         infiltrate.process.send_signal(number)
         infiltrate.wait_for("STOPPING=1")
         fresh.sendall(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n")
-        answer = fresh.recv(65536)
+        answer = rest_of(fresh)
         assert answer.startswith(b"HTTP/1.1 503 ")
         assert b"retry-after: 60" in answer
         assert answer.endswith(b"draining")
         busy.sendall(LINE[10:])
-        answer = busy.recv(65536)
+        answer = rest_of(busy)
         assert answer.startswith(b"HTTP/1.1 200 ")
         assert b"connection: close" in answer
     assert infiltrate.process.wait(60) == 0

@@ -111,7 +111,8 @@ def _place_errors(post: Post, topic: Topic, errors: Any, taken: Taken) -> tuple[
     cluster = post.cluster(_text(first, "cluster"))
     # Batch system and partitions are told by one node for the whole cluster, which need not say its name.
     node = host_name(_text(first, "node") or ("unknown" if topic.per_node else "slurm"))
-    taken.notices.append(f"{node} of {cluster} reports: {_text(first, 'detail')[:500]}")
+    detail = "".join(char if char.isprintable() else " " for char in _text(first, "detail")[:500])
+    taken.notices.append(f"{node} of {cluster} reports: {detail}")
     facts: dict[str, str] = {"cluster": cluster, "node": node, "topic": topic.value, "time": time}
     return errors_path(cluster, utc_day(instant), node), facts
 
