@@ -42,16 +42,12 @@ def chart_page(title: str, labels: Sequence[str], lines: Sequence[Line]) -> str:
 
     parts = []
     for number in range(int(top / step) + 1):
-        value = number * step
-        parts.append(
-            f'<line stroke="currentColor" opacity="0.15" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>'
-        )
-        parts.append(f'<text font-size="12" x="{_LEFT - 8}" y="{y(value) + 4:.1f}" text-anchor="end">{value:g}</text>')
+        value, level = number * step, y(number * step)
+        across = f'x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{level:.1f}" y2="{level:.1f}"'
+        parts.append(f'<line stroke="currentColor" opacity="0.15" {across}/>')
+        parts.append(_text(_LEFT - 8, level + 4, "end", f"{value:g}"))
     for at in range(0, len(labels), max(-(-len(labels) // 5), 1)):
-        anchor = "start" if at == 0 else "middle"
-        parts.append(
-            f'<text font-size="12" x="{x(at):.1f}" y="{_HEIGHT - 18}" text-anchor="{anchor}">{escape(labels[at])}</text>'
-        )
+        parts.append(_text(x(at), _HEIGHT - 18, "start" if at == 0 else "middle", labels[at]))
     for number, line in enumerate(lines):
         parts.append(_path(line, _COLOURS[number % len(_COLOURS)], x, y))
     keys = "".join(_key(line.name, _COLOURS[at % len(_COLOURS)]) for at, line in enumerate(lines))
@@ -63,6 +59,10 @@ def chart_page(title: str, labels: Sequence[str], lines: Sequence[Line]) -> str:
         + "\n".join(parts)
         + f"\n</svg>\n<ul>{keys}</ul>\n</body>\n</html>\n"
     )
+
+
+def _text(x: float, y: float, anchor: str, text: str) -> str:
+    return f'<text font-size="12" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
 def _key(name: str, colour: str) -> str:
@@ -85,11 +85,8 @@ def _path(line: Line, colour: str, x: Callable[[int], float], y: Callable[[float
         commands.append(f"{'L' if follows else 'M'}{x(at):.1f} {y(value):.1f}")
         if not follows and not leads:
             points.append(f'<circle cx="{x(at):.1f}" cy="{y(value):.1f}" r="2.5" fill="{colour}"/>')
-    name = escape(line.name)
-    return (
-        f'<path fill="none" stroke-width="2" stroke-linejoin="round" stroke="{colour}" d="{" ".join(commands)}"><title>{name}</title></path>'
-        + "".join(points)
-    )
+    shape = f'fill="none" stroke="{colour}" stroke-width="2" stroke-linejoin="round" d="{" ".join(commands)}"'
+    return f"<path {shape}><title>{escape(line.name)}</title></path>" + "".join(points)
 
 
 def _round_step(least: float) -> float:
