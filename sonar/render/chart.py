@@ -46,8 +46,10 @@ def chart_page(title: str, labels: Sequence[str], lines: Sequence[Line]) -> str:
         across = f'x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{level:.1f}" y2="{level:.1f}"'
         parts.append(f'<line stroke="currentColor" opacity="0.15" {across}/>')
         parts.append(_text(_LEFT - 8, level + 4, "end", f"{value:g}"))
-    for at in range(0, len(labels), max(-(-len(labels) // 5), 1)):
-        parts.append(_text(x(at), _HEIGHT - 18, "start" if at == 0 else "middle", labels[at]))
+    every = max(-(-len(labels) // 5), 1)
+    parts += [
+        _text(x(at), _HEIGHT - 18, "middle" if at else "start", labels[at]) for at in range(0, len(labels), every)
+    ]
     for number, line in enumerate(lines):
         parts.append(_path(line, _COLOURS[number % len(_COLOURS)], x, y))
     keys = "".join(_key(line.name, _COLOURS[at % len(_COLOURS)]) for at, line in enumerate(lines))

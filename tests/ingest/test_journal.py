@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CLUSTER, PASSWORD, basic
 
 from sonar.ingest.app import IngestApp
 from sonar.ingest.post import Rules
 from sonar.log import Throttle
 from sonar.serve.identities import Identities
 from sonar.store.store import Store
+
+from tests.ingest.conftest import CLUSTER, PASSWORD, basic
 
 LINE = b"v=1,time=2025-01-07T12:05:01+01:00,host=c1-6,user=kim\n"
 Post = Callable[..., Coroutine[Any, Any, int]]
