@@ -30,6 +30,10 @@ _LARGEST_RECORD = 1 << 20
 _LARGEST_QUOTED = 64 * 1024
 _MOST_QUOTED_LINES = 16
 
+# Fields seen before in a file, with what they say: most are repeated in each sample, numbers at times.
+_Known = dict[str, tuple[str, str, Any] | None]
+_MOST_KNOWN = 100_000
+
 _LINE = re.compile(rb"([^\r\n]*)(\r\n|\n|\r|\Z)")
 _RECORD_START = re.compile(rb'"?v=|\d{4}-\d\d-\d\d[Tt][^,]*,')
 _UNSIGNED = re.compile(r"\+?(\d+)(?:\.0*)?", re.ASCII)
@@ -38,9 +42,9 @@ _FLOAT = re.compile(r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|nan|inf|infin
 
 def read_records(data: bytes, rows: Rows, dropped: Counter[str]) -> None:
     """Add every good record of a file's bytes to `rows`, in order; count each bad one in `dropped` by reason."""
-    times: dict[str, int | None] = {}
+    known: _Known = {}
     for fields in _records(data.removeprefix(b"\xef\xbb\xbf"), dropped):
-        values = _sample(fields, times)
+        values = _sample(fields, known)
         if isinstance(values, str):
             dropped[values] += 1
         else:
@@ -106,21 +110,24 @@ def _split_quoted(line: bytes) -> list[bytes] | None:
         at = comma + 1
 
 
-def _sample(fields: list[str], times: dict[str, int | None]) -> dict[str, Any] | str:
+def _sample(fields: list[str], known: _Known) -> dict[str, Any] | str:
     """Return the values of a record by column, or the reason why it is dropped."""
     first = fields[0]
-    if first[:4].isdigit() and (time := _instant(first, times)) is not None:
+    if first[:4].isdigit() and (time := parse_instant(first)) is not None:
         return _untagged(fields, time)
     values: dict[str, Any] = {}
     for field in fields:
-        tag, equals, text = field.partition("=")
-        known = _TAGS.get(tag)
-        if known is None or not equals:
+        if field in known:
+            parsed = known[field]
+        else:
+            parsed = _parsed(field)
+            if len(known) < _MOST_KNOWN:
+                known[field] = parsed
+        if parsed is None:
             continue
-        column, convert = known
+        column, tag, value = parsed
         if column in values:
             return f"repeated-{tag}"
-        value = _instant(text, times) if column == "time" else convert(text)
         if value is None:
             return f"bad-{tag}"
         values[column] = value
@@ -134,6 +141,15 @@ def _sample(fields: list[str], times: dict[str, int | None]) -> dict[str, Any] |
     return values
 
 
+def _parsed(field: str) -> tuple[str, str, Any] | None:
+    """Return column, tag and value of a field; None if its tag is not known, the value None if it is bad."""
+    tag, equals, text = field.partition("=")
+    if not equals or tag not in _TAGS:
+        return None
+    column, convert = _TAGS[tag]
+    return column, tag, convert(text)
+
+
 def _untagged(fields: list[str], time: int) -> dict[str, Any] | str:
     """Return the values of a positional record of 8, 12 or 13 fields."""
     if len(fields) not in {8, 12, 13}:
@@ -145,13 +161,6 @@ def _untagged(fields: list[str], time: int) -> dict[str, Any] | str:
             return f"untagged-bad-{column}"
         values[column] = value
     return values | {"pid": values["job"]}
-
-
-def _instant(text: str, known: dict[str, int | None]) -> int | None:
-    """Return the instant of a time, remembering it: all records of one run of the sampler carry the same."""
-    if text not in known:
-        known[text] = parse_instant(text)
-    return known[text]
 
 
 def _unsigned(largest: int) -> Callable[[str], int | None]:
