@@ -128,7 +128,8 @@ def start(site: Site, processes: ExitStack) -> str:
 
 def show(site: Site) -> None:
     """Print the tables of both clusters and write the load reports."""
-    tool("sonalyze", "jobs", "--data-path", str(site.data / HERE), "-u", "-", "--numjobs", "5")
+    # What did anything at all: a machine has many process groups that only wait.
+    tool("sonalyze", "jobs", "--data-path", str(site.data / HERE), "-u", "-", "--min-cpu-peak", "2")
     tool("sonalyze", "load", "--data-path", str(site.data / HERE), "--none")
     config = ["--config-file", str(site.state / f"{HISTORY}-config.json")]
     history_data = ["--data-path", str(site.data / HISTORY), "--from", "1d"]
