@@ -1,6 +1,7 @@
 """The clusters of a server: those with data, their aliases, and the description of their nodes.
 
 DATA/CLUSTER/            the log tree of a cluster
+REPORTS/CLUSTER/         its reports
 CONFIG/cluster-aliases.json      [{"alias": "ml", "value": "mlx.example.org"}, ...]
 CONFIG/CLUSTER-config.json       the nodes, see sonar.config.nodes
 """
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sonar.config.aliases import read_aliases
-from sonar.config.nodes import NodeTable, read_nodes
+from sonar.config.nodes import NodeTable, read_description, read_nodes
 from sonar.errors import SonarError
 from sonar.names import BadNameError, ClusterName, cluster_name, resolve_cluster
 
@@ -23,10 +24,11 @@ class UnknownClusterError(SonarError):
 
 @dataclass(frozen=True, slots=True)
 class Clusters:
-    """Where the clusters' data lie, and their descriptions if there are any."""
+    """Where the clusters' data lie, and their descriptions and reports if there are any."""
 
     data: Path
     config: Path | None = None
+    reports: Path | None = None
 
     def names(self) -> list[ClusterName]:
         """Return the clusters that have data, sorted."""
@@ -54,6 +56,15 @@ class Clusters:
         """Return the description of a cluster's nodes; None if it has none."""
         path = self.config / f"{cluster}-config.json" if self.config else None
         return read_nodes(path) if path is not None and path.exists() else None
+
+    def description(self, cluster: ClusterName) -> str:
+        """Return the text that describes a cluster in its file; empty if there is none."""
+        path = self.config / f"{cluster}-config.json" if self.config else None
+        return read_description(path) if path is not None and path.exists() else ""
+
+    def aliases(self, cluster: ClusterName) -> list[str]:
+        """Return the other names of a cluster, sorted."""
+        return sorted(alias for alias, value in self._aliases().items() if value == cluster)
 
     def _aliases(self) -> Mapping[str, str]:
         path = self.config / "cluster-aliases.json" if self.config else None

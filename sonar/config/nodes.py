@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from sonar import hosts
 from sonar.errors import SonarError
 
-__all__ = ["Node", "NodeTable", "combined", "read_nodes"]
+__all__ = ["Node", "NodeTable", "combined", "read_description", "read_nodes"]
 
 _LARGEST_FILE = 64 << 20
 _LARGEST_NUMBER = 2**32 - 1
@@ -38,17 +38,7 @@ NodeTable: TypeAlias = Mapping[str, Node]
 
 def read_nodes(path: Path) -> NodeTable:
     """Return the nodes of a file by their full names; raise SonarError naming the file and the node that is wrong."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(_LARGEST_FILE + 1)
-    except OSError as error:
-        raise SonarError(f"{error.strerror}: '{path}'") from None
-    if len(data) > _LARGEST_FILE:
-        raise SonarError(f"'{path}': larger than {_LARGEST_FILE} bytes")
-    try:
-        content = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise SonarError(f"'{path}': {error}") from None
+    content = _content(path)
     described = content.get("nodes") if isinstance(content, dict) else content
     if not isinstance(described, list):
         raise SonarError(f"'{path}': Expected an array value")
@@ -61,6 +51,15 @@ def read_nodes(path: Path) -> NodeTable:
     return nodes
 
 
+def read_description(path: Path) -> str:
+    """Return what a file of version 2 says of the cluster itself; empty in one of version 1. Raise SonarError."""
+    content = _content(path)
+    text = content.get("description", "") if isinstance(content, dict) else ""
+    if not isinstance(text, str):
+        raise SonarError(f"'{path}': Field 'description' must have a string value")
+    return text
+
+
 def combined(nodes: Sequence[Node], hostname: str) -> Node:
     """Return what these nodes have together: numbers added, descriptions joined by `|||`."""
     return Node(
@@ -71,6 +70,20 @@ def combined(nodes: Sequence[Node], hostname: str) -> Node:
         gpu_cards=sum(node.gpu_cards for node in nodes),
         gpumem_gb=sum(node.gpumem_gb for node in nodes),
     )
+
+
+def _content(path: Path) -> Any:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_LARGEST_FILE + 1)
+    except OSError as error:
+        raise SonarError(f"{error.strerror}: '{path}'") from None
+    if len(data) > _LARGEST_FILE:
+        raise SonarError(f"'{path}': larger than {_LARGEST_FILE} bytes")
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise SonarError(f"'{path}': {error}") from None
 
 
 def _add(nodes: dict[str, Node], described: Any) -> None:
