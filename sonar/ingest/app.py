@@ -14,7 +14,7 @@ from urllib.parse import parse_qs
 from sonar.ingest.endpoints import find_endpoint
 from sonar.ingest.post import Endpoint, MediaTypes, Post, Refusal, Rules, Taken
 from sonar.log import Throttle
-from sonar.names import BadNameError, ClusterName, resolve_cluster
+from sonar.names import ClusterName
 from sonar.serve.gate import Receive, Scope, Send, answer, read_body
 from sonar.serve.identities import Identities, TooBusyError, basic_credentials
 from sonar.serve.sockets import address_of
@@ -64,11 +64,11 @@ class IngestApp:
         try:
             endpoint, argument = _route(scope)
             name = endpoint.name
-            account = await self._account(_header(scope, b"authorization"))
+            clusters = await self._clusters_of_sender(scope)
             _check_media_type(endpoint.media, _header(scope, b"content-type"))
             parameters = _parameters(scope["query_string"])
             body = await read_body(receive)
-            post = Post(body, argument, parameters, account, self.rules, int(self._clock()))
+            post = Post(body, argument, parameters, clusters, self.rules, int(self._clock()))
             taken = await self._take(endpoint, post)
             if taken.dropped and not taken.stored:
                 self.dropped += taken.dropped
@@ -82,19 +82,19 @@ class IngestApp:
         else:
             await self._accept(scope, send, name, taken)
 
-    async def _account(self, header: bytes | None) -> ClusterName | None:
-        """Return the cluster that the sender may write; None if any. Raise Refusal."""
+    async def _clusters_of_sender(self, scope: Scope) -> frozenset[ClusterName] | None:
+        """Return the clusters that the sender may write; None if any. Raise Refusal."""
         if self._identities is None:
             return None
-        credentials = basic_credentials(header)
-        if credentials is None or not await self._identities.verify(*credentials):
+        credentials = basic_credentials(_header(scope, b"authorization"))
+        source = address_of(scope.get("client"))
+        identity = await self._identities.verify(*credentials, source) if credentials else None
+        if identity is None:
             raise Refusal(401, "Unauthorized")
-        if self._any_cluster:
-            return None
-        try:
-            return resolve_cluster(credentials[0], self.rules.aliases)
-        except BadNameError:
-            raise Refusal(403, "Upload not authorized") from None
+        clusters = None if self._any_cluster else identity.may_write(self.rules.aliases)
+        if clusters is not None and not clusters:
+            raise Refusal(403, "Upload not authorized")
+        return clusters
 
     async def _take(self, endpoint: Endpoint, post: Post) -> Taken:
         if len(post.body) < _LARGE_BODY:

@@ -33,29 +33,29 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """One upload. `account` is the only cluster that its sender may write; None: any."""
+    """One upload. `clusters` are those that its sender may write; None: any."""
 
     body: bytes
     argument: str  # what the endpoint's path has matched in its group
     parameters: Mapping[str, Sequence[str]]
-    account: ClusterName | None
+    clusters: frozenset[ClusterName] | None
     rules: Rules
     now: int
 
     def cluster(self, text: str | None) -> ClusterName:
-        """Return the cluster that `text` means, or that of the account where there is no text.
+        """Return the cluster that `text` means, or the only one that the sender may write where there is no text.
 
         Raise Refusal: 400 if there is none or its name is bad, 403 if the sender may not write it.
         """
         if not text:
-            if self.account is None:
+            if self.clusters is None or len(self.clusters) != 1:
                 raise Refusal(400, "no cluster is named")
-            return self.account
+            return next(iter(self.clusters))
         try:
             cluster = resolve_cluster(text, self.rules.aliases)
         except BadNameError as error:
             raise Refusal(400, str(error)) from None
-        if self.account is not None and cluster != self.account:
+        if self.clusters is not None and cluster not in self.clusters:
             raise Refusal(403, "Upload not authorized")
         return cluster
 
