@@ -68,14 +68,13 @@ class IngestApp:
         try:
             endpoint, argument = _route(scope)
             request.endpoint = endpoint.name
-            request.account = await self._account(_header(scope, b"authorization"))
+            request.clusters = await self._clusters_of_sender(scope)
             _check_media_type(endpoint.media, _header(scope, b"content-type"))
             parameters = _parameters(scope["query_string"])
             body = await read_body(receive)
             now = int(self._clock())
-            taken = request.taken = await self._take(
-                endpoint, Post(body, argument, parameters, request.account, self.rules, now)
-            )
+            post = Post(body, argument, parameters, request.clusters, self.rules, now)
+            taken = request.taken = await self._take(endpoint, post)
             if taken.dropped and not taken.stored:
                 raise Refusal(taken.status, taken.complaint)
             if taken.appends:
@@ -92,19 +91,19 @@ class IngestApp:
         found = find_endpoint(scope["path"])
         self._enter(_Request(scope, found[0].name if found else "", None, None), status, reason)
 
-    async def _account(self, header: bytes | None) -> ClusterName | None:
-        """Return the cluster that the sender may write; None if any. Raise Refusal."""
+    async def _clusters_of_sender(self, scope: Scope) -> frozenset[ClusterName] | None:
+        """Return the clusters that the sender may write; None if any. Raise Refusal."""
         if self._identities is None:
             return None
-        credentials = basic_credentials(header)
-        if credentials is None or not await self._identities.verify(*credentials):
+        credentials = basic_credentials(_header(scope, b"authorization"))
+        source = address_of(scope.get("client"))
+        identity = await self._identities.verify(*credentials, source) if credentials else None
+        if identity is None:
             raise Refusal(401, "Unauthorized")
-        if self._any_cluster:
-            return None
-        try:
-            return resolve_cluster(credentials[0], self.rules.aliases)
-        except BadNameError:
-            raise Refusal(403, "Upload not authorized") from None
+        clusters = None if self._any_cluster else identity.may_write(self.rules.aliases)
+        if clusters is not None and not clusters:
+            raise Refusal(403, "Upload not authorized")
+        return clusters
 
     async def _take(self, endpoint: Endpoint, post: Post) -> Taken:
         if len(post.body) < _LARGE_BODY:
@@ -156,7 +155,7 @@ class IngestApp:
             cluster = resolve_cluster(credentials[0] if credentials else named, self.rules.aliases)
         except (ValueError, BadNameError):
             return ""
-        return cluster if self._store.has(cluster) else ""
+        return cluster if self._books.knows(cluster) else ""
 
 
 @dataclass(slots=True)
@@ -165,8 +164,13 @@ class _Request:
 
     scope: Scope
     endpoint: str
-    account: ClusterName | None
+    clusters: frozenset[ClusterName] | None  # that the sender may write
     taken: Taken | None
+
+    @property
+    def account(self) -> ClusterName | None:
+        """The only cluster that the sender may write."""
+        return next(iter(self.clusters)) if self.clusters is not None and len(self.clusters) == 1 else None
 
     @property
     def place(self) -> str:
@@ -225,4 +229,3 @@ def _header(scope: Scope, name: bytes) -> bytes | None:
         if key == name:
             return bytes(value)
     return None
-

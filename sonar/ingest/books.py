@@ -43,11 +43,18 @@ class Books:
         self._root = root
         self._store = store
         self._clock = clock
+        self._known: set[str] = set()  # clusters
         self._refused: dict[_Kind, Arrival] = {}
         self._refusing_since = 0
         self._refusing_why = ""
         self._events: list[ServerEvent] = []
         self._alive_at = 0.0
+
+    def knows(self, cluster: ClusterName) -> bool:
+        """Return whether there are data of a cluster."""
+        if cluster not in self._known and (self._root / cluster).is_dir():
+            self._known.add(cluster)
+        return cluster in self._known
 
     def arrivals(self, taken: Taken, endpoint: str, now: int) -> list[Append]:
         """Return the lines of a post that is accepted, to be stored with it."""
@@ -72,6 +79,7 @@ class Books:
                 why=why,
             )
             lines[cluster] = lines.get(cluster, b"") + arrival_line(arrival)
+        self._known.update(lines)
         return [Append(arrivals_path(cluster, day), data) for cluster, data in lines.items()]
 
     def refused(

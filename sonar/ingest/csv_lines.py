@@ -1,8 +1,8 @@
 """Sort posted lines of tagged CSV by the file they go to, without changing a byte of them.
 
 A line is taken if it is a CSV record with a host name and a plausible time (of a job: with the time of its end);
-whatever else it says is its reader's business. The usual post is one run of the sampler: every line begins with the same version, time and host. That is seen
-by counting, without a look at each line.
+whatever else it says is its reader's business. The usual post is one run of the sampler: every line begins with the
+same version, time and host. That is seen by counting, without a look at each line.
 """
 
 import re
@@ -104,7 +104,9 @@ def _sort_each(body: bytes, now: int, day: DayRule) -> Sorted:
 
 
 def _sort(
-    body: bytes, key_of: Callable[[bytes], tuple[bytes, bytes] | str], place_of: Callable[[tuple[bytes, bytes]], Found | str]
+    body: bytes,
+    key_of: Callable[[bytes], tuple[bytes, bytes] | str],
+    place_of: Callable[[tuple[bytes, bytes]], Found | str],
 ) -> Sorted:
     result = Sorted()
     groups: dict[Place, list[bytes]] = {}

@@ -32,6 +32,9 @@ def run(options: argparse.Namespace) -> int:
     faulthandler.enable()  # the watchdog's SIGABRT leaves in the journal where the process hung
     password_file = _password_file(options)
     identities = Identities.load(password_file) if password_file is not None else None
+    if identities is not None and identities.in_plain_text:
+        text = "%d passwords in '%s' are in plain text, going on; passwd(8) can hash them in place"
+        _log.warning(text, identities.in_plain_text, password_file)
     rules = Rules(
         aliases=read_aliases(options.aliases) if options.aliases else {},
         topic_prefixes=frozenset(options.topic_prefix),

@@ -44,18 +44,18 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """One upload. `account` is the only cluster that its sender may write; None: any."""
+    """One upload. `clusters` are those that its sender may write; None: any."""
 
     body: bytes
     argument: str  # what the endpoint's path has matched in its group
     parameters: Mapping[str, Sequence[str]]
-    account: ClusterName | None
+    clusters: frozenset[ClusterName] | None
     rules: Rules
     now: int
     node: str = ""  # for records that do not name theirs
 
     def cluster(self, text: str | None) -> ClusterName:
-        """Return the cluster that `text` means, or that of the account where there is no text.
+        """Return the cluster that `text` means, or the only one that the sender may write where there is no text.
 
         Raise Refusal: 400 if there is none or its name is bad, 403 if the sender may not write it.
         """
@@ -64,10 +64,10 @@ class Post:
                 cluster = resolve_cluster(text, self.rules.aliases)
             except BadNameError as error:
                 raise Refusal(400, str(error)) from None
-            if self.account is not None and cluster != self.account:
+            if self.clusters is not None and cluster not in self.clusters:
                 raise Refusal(403, "Upload not authorized")
-        elif self.account is not None:
-            cluster = self.account
+        elif self.clusters is not None and len(self.clusters) == 1:
+            cluster = next(iter(self.clusters))
         else:
             raise Refusal(400, "no cluster is named")
         if not self.rules.may_create(cluster):

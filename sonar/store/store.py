@@ -41,7 +41,6 @@ class Store:
         self._root = root
         self._reserve_bytes = reserve_bytes
         self._room: tuple[float, int] = (0.0, 0)  # when it was looked at, and what was there
-        self._seen: set[str] = set()
         self._lock = _lock(root)
         self._loop: asyncio.AbstractEventLoop | None = None
         directory = root / SPOOL_DIRECTORY
@@ -112,12 +111,6 @@ class Store:
             else:
                 self._room = (now, status.f_bavail * status.f_frsize)
         return self._room[1]
-
-    def has(self, cluster: str) -> bool:
-        """Return whether there are data of a cluster."""
-        if cluster not in self._seen and (self._root / cluster).is_dir():
-            self._seen.add(cluster)
-        return cluster in self._seen
 
     @property
     def backlog_bytes(self) -> int:

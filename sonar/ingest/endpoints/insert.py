@@ -44,7 +44,7 @@ def topic_of(text: str, prefixes: frozenset[str]) -> Topic | None:
 
 def take_envelopes(post: Post, topic: Topic) -> Taken:
     """Take each envelope to its file, and the good ones even if there are bad ones beside them."""
-    taken = Taken(cluster=post.account or "", topic=topic.value)
+    taken = Taken(topic=topic.value)
     if not post.body.strip():
         raise Refusal(400, "request body is required")
     parts: dict[str, list[bytes]] = {}
