@@ -23,6 +23,7 @@ CREDENTIAL = "ingest-passwords"
 def run(options: argparse.Namespace) -> int:
     """Take uploads until told to stop; return the exit status. Raise SonarError if it cannot begin."""
     from sonar.ingest.app import IngestApp
+    from sonar.ingest.books import Books
     from sonar.serve.identities import Identities
     from sonar.serve.server import Limits, TlsFiles, listeners_of, serve
     from sonar.store.store import Store
@@ -31,6 +32,9 @@ def run(options: argparse.Namespace) -> int:
     faulthandler.enable()  # the watchdog's SIGABRT leaves in the journal where the process hung
     password_file = _password_file(options)
     identities = Identities.load(password_file) if password_file is not None else None
+    if identities is not None and identities.in_plain_text:
+        text = "%d passwords in '%s' are in plain text, going on; passwd(8) can hash them in place"
+        _log.warning(text, identities.in_plain_text, password_file)
     rules = Rules(
         aliases=read_aliases(options.aliases) if options.aliases else {},
         topic_prefixes=frozenset(options.topic_prefix),
@@ -38,7 +42,8 @@ def run(options: argparse.Namespace) -> int:
     tls = TlsFiles.find(options.tls_cert, options.tls_key)
     listeners = listeners_of(options.listen, options.listen_tls)
     store = Store(options.data, sync=options.fsync == "group")
-    app = IngestApp(store, identities, rules, any_cluster=options.any_cluster)
+    books = Books(options.data, store)
+    app = IngestApp(store, identities, rules, books, any_cluster=options.any_cluster)
 
     def reload() -> None:
         aliases = read_aliases(options.aliases) if options.aliases else {}
@@ -53,6 +58,7 @@ def run(options: argparse.Namespace) -> int:
 
     async def stop() -> None:
         nonlocal is_closed
+        await books.close()
         await asyncio.to_thread(store.close)
         is_closed = True
 
@@ -69,6 +75,8 @@ def run(options: argparse.Namespace) -> int:
             obstacle=lambda: store.obstacle,
             limits=Limits(body_bytes=options.max_body),
             port_file=options.port_file,
+            on_refused=app.note_refusal,
+            work=books.keep,
         )
     finally:
         if not is_closed:

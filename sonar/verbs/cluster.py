@@ -19,10 +19,12 @@ def run(query: "Query") -> Result:
     if clusters is None:
         raise SonarError("Nothing is known of clusters here")
     names = clusters.names()
+    aliases = clusters.aliases()
+    of_cluster = [sorted(alias for alias, value in aliases.items() if value == name) for name in names]
     columns = {
         "name": pa.array(names, pa.string()),
-        "aliases": pa.array([clusters.aliases(name) for name in names], pa.list_(pa.string())),
-        "description": pa.array([clusters.description(name) for name in names], pa.string()),
+        "aliases": pa.array(of_cluster, pa.list_(pa.string())),
+        "description": pa.array([clusters.describe(name).title for name in names], pa.string()),
     }
     return Result(pa.table(columns))
 
