@@ -43,7 +43,7 @@ _SOURCE = (
         metavar="DIR",
     ),
     Option("remote", "ask the server at this address", metavar="URL"),
-    Option("cluster", "cluster to ask about, with --remote or --jobanalyzer-dir", metavar="NAME"),
+    Option("cluster", "cluster to ask about, of a server or a directory of many", metavar="NAME"),
     Option("auth-file", "file with USER:PASSWORD, with --remote", OptionType.PATH, metavar="FILE"),
     Option("ca-file", "certificates to trust, with --remote", OptionType.PATH, metavar="FILE"),
 )
