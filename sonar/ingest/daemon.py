@@ -27,6 +27,7 @@ CREDENTIAL = "ingest-passwords"
 def run(options: argparse.Namespace) -> int:
     """Take uploads until told to stop; return the exit status. Raise SonarError if it cannot begin."""
     from sonar.ingest.app import IngestApp
+    from sonar.ingest.books import Books
     from sonar.serve.server import Limits, TlsFiles, listeners_of, serve
     from sonar.store.store import Store
 
@@ -43,7 +44,8 @@ def run(options: argparse.Namespace) -> int:
     )
     listeners = listeners_of(options.listen, options.listen_tls)
     store = Store(options.data, sync=options.fsync == "group")
-    app = IngestApp(store, identities, rules, any_cluster=options.any_cluster)
+    books = Books(options.data, store)
+    app = IngestApp(store, identities, rules, books, any_cluster=options.any_cluster)
 
     def reload() -> None:
         aliases = read_aliases(options.aliases) if options.aliases else {}
@@ -58,6 +60,7 @@ def run(options: argparse.Namespace) -> int:
 
     async def stop() -> None:
         nonlocal is_closed
+        await books.close()
         await asyncio.to_thread(store.close)
         is_closed = True
 
@@ -74,6 +77,8 @@ def run(options: argparse.Namespace) -> int:
             obstacle=lambda: store.obstacle,
             limits=Limits(body_bytes=options.max_body),
             port_file=options.port_file,
+            on_refused=app.note_refusal,
+            work=books.keep,
         )
     finally:
         if not is_closed:
