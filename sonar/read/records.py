@@ -15,7 +15,7 @@ from sonar.read.rows import Rows
 from sonar.read.schema import HEARTBEAT_COMMAND, HEARTBEAT_USER
 from sonar.times import parse_instant
 
-__all__ = ["read_records"]
+__all__ = ["read_records", "split_records"]
 
 # The version that stands for records from before there were tags.
 UNTAGGED_VERSION = "0.6.0"
@@ -43,7 +43,7 @@ _FLOAT = re.compile(r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|nan|inf|infin
 def read_records(data: bytes, rows: Rows, dropped: Counter[str]) -> None:
     """Add every good record of a file's bytes to `rows`, in order; count each bad one in `dropped` by reason."""
     known: _Known = {}
-    for fields in _records(data.removeprefix(b"\xef\xbb\xbf"), dropped):
+    for fields in split_records(data, dropped):
         values = _sample(fields, known)
         if isinstance(values, str):
             dropped[values] += 1
@@ -51,9 +51,9 @@ def read_records(data: bytes, rows: Rows, dropped: Counter[str]) -> None:
             rows.add(values)
 
 
-def _records(data: bytes, dropped: Counter[str]) -> Iterator[list[str]]:
+def split_records(data: bytes, dropped: Counter[str]) -> Iterator[list[str]]:
     """Yield the fields of each record, dropping those that are no CSV or no UTF-8."""
-    lines = _LINE.finditer(data)
+    lines = _LINE.finditer(data.removeprefix(b"\xef\xbb\xbf"))
     pending: re.Match[bytes] | None = next(lines, None)
     while pending is not None:
         match, pending = pending, next(lines, None)
