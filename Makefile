@@ -32,7 +32,7 @@ INSTALL_VENV := $(DESTDIR)$(LIBDIR)/venv
 
 # ---- targets that are promised -------------------------------------------------------------------------------------
 
-.PHONY: all help demo check lint bench install uninstall clean deps deps-check test
+.PHONY: all help demo check lint generate bench install uninstall clean deps deps-check test
 
 all: .venv/.complete  ## a virtual environment in .venv with everything installed
 
@@ -53,6 +53,9 @@ lint: all  ## style, types, layers, man pages
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-logo
 	mandoc -T lint -W warning man/*.[0-9]
+
+generate: all  ## bring examples and manual pages up to date with the tables of settings
+	$(VENV_PYTHON) -m sonar.config.write
 
 bench: all  ## measure; prints the table that HACKING.md quotes
 	$(VENV_PYTHON) bench/run.py
@@ -122,7 +125,7 @@ install: deps  ## into PREFIX (/usr/local), honouring DESTDIR; enables and start
 	install -m 0644 units/sonar-server.sysusers "$(DESTDIR)$(SYSUSERSDIR)/sonar-server.conf"
 	install -m 0644 units/sonar-server.tmpfiles "$(DESTDIR)$(TMPFILESDIR)/sonar-server.conf"
 	install -m 0644 units/sonar-server.preset "$(DESTDIR)$(PRESETDIR)/50-sonar-server.preset"
-	install -D -m 0644 -t "$(DESTDIR)$(PREFIX)/share/sonar-server/examples" etc/*
+	install -d "$(DESTDIR)$(PREFIX)/share/sonar-server" && cp -rT etc "$(DESTDIR)$(PREFIX)/share/sonar-server/examples"
 	for f in man/*.[0-9]; do install -D -m 0644 "$$f" "$(DESTDIR)$(MANDIR)/man$${f##*.}/$${f##*/}"; done
 	@[ -n "$(DESTDIR)" ] || { systemd-sysusers; systemd-tmpfiles --create sonar-server.conf; ! [ -d /run/systemd/system ] || systemctl daemon-reload; \
 	  echo "Installed. What comes next is in sonar(7): certificate, passwords, systemctl enable --now sonar.target"; }

@@ -15,7 +15,7 @@ from sonar.read.rows import Rows
 from sonar.read.schema import HEARTBEAT_COMMAND, HEARTBEAT_USER
 from sonar.times import parse_instant
 
-__all__ = ["read_part", "read_records"]
+__all__ = ["read_part", "read_records", "split_records"]
 
 # The version that stands for records from before there were tags.
 UNTAGGED_VERSION = "0.6.0"
@@ -48,7 +48,7 @@ def read_records(data: bytes, rows: Rows, dropped: Counter[str]) -> None:
 def read_part(data: bytes, rows: Rows, dropped: Counter[str]) -> None:
     """Do the same with part of a file: whole records, from the start of a line on."""
     known: _Known = {}
-    for fields in _records(data, dropped):
+    for fields in split_records(data, dropped):
         values = _sample(fields, known)
         if isinstance(values, str):
             dropped[values] += 1
@@ -56,9 +56,9 @@ def read_part(data: bytes, rows: Rows, dropped: Counter[str]) -> None:
             rows.add(values)
 
 
-def _records(data: bytes, dropped: Counter[str]) -> Iterator[list[str]]:
+def split_records(data: bytes, dropped: Counter[str]) -> Iterator[list[str]]:
     """Yield the fields of each record, dropping those that are no CSV or no UTF-8."""
-    lines = _LINE.finditer(data)
+    lines = _LINE.finditer(data.removeprefix(b"\xef\xbb\xbf"))
     pending: re.Match[bytes] | None = next(lines, None)
     while pending is not None:
         match, pending = pending, next(lines, None)

@@ -215,7 +215,7 @@ class _Words:
             (mixed >> np.uint64(51)).astype(np.int64),
             ((mixed >> np.uint64(20)) & np.uint64(self._SLOTS - 1)).astype(np.int64),
         )
-        codes = np.full(len(start), -1, np.int64)
+        codes: np.ndarray = np.full(len(start), -1, np.int64)
         left = np.arange(len(start))
         for way, slot in enumerate(slots):
             at = slot[left]

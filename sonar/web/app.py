@@ -150,7 +150,7 @@ async def _is_let_in(site: Site, request: "Request") -> bool:
     from sonar.serve.identities import basic_credentials
 
     pair = basic_credentials(request.headers.get("authorization", "").encode("latin-1"))
-    return pair is not None and await site.identities.verify(*pair)
+    return pair is not None and await site.identities.verify(*pair) is not None
 
 
 def _without_paths(site: Site, text: str) -> str:
