@@ -223,7 +223,7 @@ class _Words:
             hit = (self._first[way][at] == first[left]) & (self._second[way][at] == second[left])
             hit &= (known >> 32) == length[left]
             if way == 0 and hit.all():
-                codes = known & 0xFFFFFFFF
+                codes[:] = known & 0xFFFFFFFF
                 return codes
             codes[left[hit]] = known[hit] & 0xFFFFFFFF
             left = left[~hit]
