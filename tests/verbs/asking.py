@@ -42,9 +42,9 @@ def rows(verb: str, data: Path | list[Path], fields: str, **options: Any) -> lis
     return answer
 
 
-def envelope(kind: str, version: str = "0.18.4", **attributes: object) -> str:
+def envelope(kind: str, **attributes: object) -> str:
     """Return a message of a sampler as a line."""
-    message = {"meta": {"producer": "sonar", "version": version}, "data": {"type": kind, "attributes": attributes}}
+    message = {"meta": {"producer": "sonar", "version": "0.18.4"}, "data": {"type": kind, "attributes": attributes}}
     return json.dumps(message) + "\n"
 
 
