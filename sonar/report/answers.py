@@ -121,7 +121,7 @@ class InProcess:
         given = {**window, **own}
         query, fmt = query_of(declared, given, data=self._source.data, nodes=nodes, now=self._source.now)
         out = StringIO()
-        write_result(declared, declared.run(query), fmt, out)
+        write_result(declared, declared.answer(query), fmt, out)
         return json.loads(out.getvalue())
 
     def series(self, fields: Mapping[str, str], since: int) -> dict[str, "Means"]:
@@ -138,7 +138,7 @@ class InProcess:
         if self._source.until:
             given["to"] = [self._source.until]
         query, _fmt = query_of(verb, given, data=self._source.data, nodes=self._nodes, now=self._source.now)
-        result = verb.run(query)
+        result = verb.answer(query)
         found = {}
         for title, first, length in result.blocks or ():
             rows = result.rows.slice(first, length)
