@@ -11,6 +11,7 @@ import typer
 
 import sonar
 from sonar.errors import SonarError, UsageError
+from sonar.paths import CONFIG, STATE
 from sonar.times import present
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-TOLD = Path("/var/lib/sonar-server/certificates-told.json")
+TOLD = STATE / "certificates-told.json"
 
 app = typer.Typer(
     add_completion=False,
@@ -29,7 +30,7 @@ app = typer.Typer(
 )
 
 _Directory = Annotated[Path, typer.Option("--directory", metavar="DIR", help="where they are")]
-_DIRECTORY = Path("/etc/sonar/tls")
+_DIRECTORY = CONFIG / "tls"
 _FileName = Annotated[str, typer.Option("--name", metavar="FILE", help="write FILE.crt and FILE.key")]
 _Files = Annotated[list[Path] | None, typer.Argument(metavar="FILE", help="PEM files (*.crt of --directory)")]
 
