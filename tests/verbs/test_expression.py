@@ -211,7 +211,8 @@ def holds(tree: Any, row: dict[str, Any]) -> bool:
 @settings(max_examples=150, deadline=None)
 @given(trees, st.lists(st.fixed_dictionaries({"n": numbers, "w": words}), max_size=6))
 def test_query_means_what_it_says(tree: Any, table: list[dict[str, Any]]) -> None:
-    columns = pa.Table.from_pylist(table, pa.schema([("n", pa.int64()), ("w", pa.string())]))
+    types: Any = {"n": pa.int64(), "w": pa.string()}
+    columns = pa.Table.from_pylist(table, pa.schema(types))
 
     mask = parse_expression(written(tree), SMALL).mask(columns).to_pylist()
 
