@@ -352,7 +352,7 @@ VERB = Verb(
         "sgpu": _pair("sgpu"),
         "sgpumem": _pair("sgpumem"),
         "threads": ("thread-avg", "thread-peak"),
-        "all": (
+        "All": (
             "jobm", "job", "user", "duration", "duration/sec", "start", "start/sec", "end", "end/sec", "cpu", "mem",
             "res", "gpu", "gpumem", "threads", "read", "written", "cputime", "cputime/sec", "gputime", "gputime/sec",
             "gpus", "gpufail", "cmd", "host", "now", "now/sec", "classification",
