@@ -34,9 +34,9 @@ def constant(text: str, length: int) -> Column:
     return pa.repeat(pa.scalar(text, pa.string()), length)
 
 
-def filled(texts: Column) -> Column:
-    """Replace nulls by empty texts."""
-    return _column(_kernels.fill_null(texts, "") if texts.null_count else texts)
+def filled(texts: Column, text: str = "") -> Column:
+    """Replace nulls by a text."""
+    return _column(_kernels.fill_null(texts, text) if texts.null_count else texts)
 
 
 def join(*parts: "Column | str", between: str = "", skip_nulls: bool = False) -> Column:

@@ -182,8 +182,9 @@ def _limit_options() -> tuple[Option, ...]:
         for bound in bounds:
             for which, text in (("avg", "average"), ("peak", "peak")):
                 sign = "at least" if bound == "min" else "at most"
-                help_text = f"{text} {what} {sign} N {unit}" + ("; needs --config-file" if prefix else "")
-                limits.append(Option(f"{bound}-{prefix}{name}-{which}", help_text, OptionType.UINT, metavar="N"))
+                help_text = f"{text} {what} {sign} N {unit}"
+                option = f"{bound}-{prefix}{name}-{which}"
+                limits.append(Option(option, help_text, OptionType.UINT, metavar="N", relative=bool(prefix)))
     return tuple(limits)
 
 

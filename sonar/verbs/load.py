@@ -204,6 +204,7 @@ VERB = Verb(
     default_fields="date,time,cpu,mem,gpu,gpumem",
     run=run,
     takes_config=True,
+    describes_hosts=True,
     excludes_system_commands=True,
     everyone=True,
     check=check,
