@@ -75,7 +75,9 @@ class Survey:
     def last_seen(self) -> dict[str, int]:
         """Return when each host in the window was heard of last, by name."""
         rows = self.ask("metadata", {}).rows
-        return dict(zip(rows.column("host").to_pylist(), rows.column("latest").to_pylist(), strict=True))
+        hosts: list[Any] = rows.column("host").to_pylist()
+        latest: list[Any] = rows.column("latest").to_pylist()
+        return dict(zip(hosts, latest, strict=True))
 
     def periods(self) -> list[Period]:
         """Return when hosts and GPUs were up and down: a gap of more than two steps is down time."""
