@@ -18,7 +18,8 @@ from sonar.ingest.post import Endpoint, MediaTypes, Post, Refusal, Rules, Taken
 from sonar.log import Throttle
 from sonar.names import BadNameError, ClusterName, resolve_cluster
 from sonar.serve.gate import Receive, Scope, Send, answer, read_body
-from sonar.serve.identities import Identities, TooBusyError, basic_credentials
+from sonar.serve.identities import Identities, Identity, TooBusyError, basic_credentials
+from sonar.serve.passwords import ANY
 from sonar.serve.sockets import address_of
 from sonar.store.store import Store, StoreUnavailableError
 
@@ -92,10 +93,16 @@ class IngestApp:
         self._enter(_Request(scope, found[0].name if found else "", None, None), status, reason)
 
     async def _clusters_of_sender(self, scope: Scope) -> frozenset[ClusterName] | None:
-        """Return the clusters that the sender may write; None if any. Raise Refusal."""
+        """Return the clusters that the sender may write; None if any. Raise Refusal.
+
+        Who shows a certificate, and no credentials, may write the clusters that it names.
+        """
         if self._identities is None:
             return None
-        credentials = basic_credentials(_header(scope, b"authorization"))
+        header = _header(scope, b"authorization")
+        if header is None and (names := scope.get("client_names")):
+            return Identity(names[0], clusters=frozenset(names) - {ANY}).may_write(self.rules.aliases)
+        credentials = basic_credentials(header)
         source = address_of(scope.get("client"))
         identity = await self._identities.verify(*credentials, source) if credentials else None
         if identity is None:

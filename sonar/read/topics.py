@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sonar.errors import SonarError
+from sonar.names import NO_SAMPLES
 from sonar.read.json_objects import BadShapeError, json_values, object_of, text_of
 from sonar.read.tree import file_of_host, files_of_days, is_json, read_bytes
 from sonar.times import day_of, parse_instant
@@ -106,7 +107,15 @@ class TopicScan:
             files = self._files_of(topic, window.start if low is None else low, window.end if high is None else high)
         else:
             files = [(path, "") for path in self._data]
-        rows = [row for path, _host in files for row in self._rows(topic, path) if _within(row, low, high)]
+        rows: list[Row] = []
+        told: set[tuple[Any, Any]] = set()  # hosts and instants of messages: records that tell less do not count
+        for path, _host in files:
+            found = [row for row in self._rows(topic, path) if _within(row, low, high)]
+            if path.suffix == ".json":
+                told |= {_moment(row) for row in found}
+            elif topic.of_hosts and told:
+                found = [row for row in found if _moment(row) not in told]
+            rows += found
         return _sorted(topic, rows)
 
     def newest(self, topic: Topic, start: int, end: int) -> "pa.Table":
@@ -135,8 +144,9 @@ class TopicScan:
         files = []
         for path in files_of_days(self._data, first, last):
             host = next((host for form in topic.files if (host := file_of_host(path.name, *form)) is not None), None)
-            if host is not None and (not topic.of_hosts or self._hosts is None or self._hosts.match(host)):
-                files.append((path, host))
+            if host is None or (topic.of_hosts and (host in NO_SAMPLES or not self._matches(host))):
+                continue
+            files.append((path, host))
         return sorted(files, key=lambda file: (file[0].suffix != ".json", file[0]))
 
     def _rows(self, topic: Topic, path: Path) -> Iterator[Row]:
@@ -145,9 +155,12 @@ class TopicScan:
         self.files.append(path)
         dropped: Counter[str] = Counter()
         for row in topic.read(content, dropped):
-            if not topic.of_hosts or self._hosts is None or self._hosts.match(row["host"]):
+            if not topic.of_hosts or self._matches(row["host"]):
                 yield row
         self.discarded.update({(path, reason): number for reason, number in dropped.items()})
+
+    def _matches(self, host: str) -> bool:
+        return self._hosts is None or self._hosts.match(host)
 
 
 def newest_of_hosts(table: "pa.Table") -> "pa.Table":
@@ -205,6 +218,10 @@ def attributes_of(envelope: Any, *types: str) -> tuple[Mapping[str, Any], int, s
     if time is None:
         raise BadShapeError("bad-time")
     return attributes, time, text_of(object_of(envelope, "meta"), "version")
+
+
+def _moment(row: Row) -> tuple[Any, Any]:
+    return row.get("host"), row["time"]
 
 
 def _within(row: Row, start: int | None, end: int | None) -> bool:

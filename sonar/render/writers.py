@@ -16,6 +16,7 @@ from sonar.render.columns import (
     choose,
     constant,
     filled,
+    first_characters,
     join,
     longest,
     map_matching,
@@ -73,6 +74,8 @@ def cells(rows: pa.Table, field: Field, fmt: Format) -> Column:
     """Return the field's texts; null where `nodefaults` leaves the value out."""
     short = fmt.style in (Style.FIXED, Style.AWK)
     column = texts_of(rows.column(field.source), field.kind, short_hosts=short, missing=field.missing)
+    if field.longest and fmt.style is Style.FIXED:
+        column = first_characters(column, field.longest)
     if fmt.nodefaults and field.default is not None:
         return choose(column, field.default, None)
     return column

@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import shlex
 import socket
 from argparse import Namespace
 from collections.abc import Iterator
@@ -43,9 +42,8 @@ def site_of(arguments: Namespace) -> Site:
         data=clusters.data / name,
         reports=(arguments.report_dir or paths.reports).absolute() / name,
         state=(arguments.state_dir or paths.state).absolute() / name,
-        outbox=(arguments.outbox_dir or paths.outbox).absolute() / name,
+        outbox=(arguments.outbox_dir or paths.outbox).absolute(),
         now=now,
-        sendmail=settings.alert.sendmail if arguments.sendmail is None else tuple(shlex.split(arguments.sendmail)),
         mail_from=settings.report.mail_from or f"sonar-server@{socket.getfqdn()}",
         recipients=settings.report.recipients,
         base_url=settings.report.base_url.rstrip("/"),

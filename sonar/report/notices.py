@@ -1,6 +1,6 @@
 """Notices: administrators are told of new violations by mail, once, and only if there are any; users may get letters.
 
-A job is marked as reported when the mail system has taken the mail that tells of it, see `sonar.report.outbox`.
+A job is marked as reported when the mail that tells of it has been handed over, see `sonar.report.outbox`.
 """
 
 import json
@@ -26,32 +26,26 @@ _WINDOW_S = 28 * DAY
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a run told: all violations of the window, the messages, and what could not be delivered."""
+    """What a run told: all violations of the window, and the messages."""
 
     violations: tuple[Violation, ...]
     messages: tuple[Message, ...]
-    problems: tuple[str, ...]
 
 
 def tell(site: "Site", *, dry_run: bool = False) -> Told:
     """Tell administrators what is new, and users if they get letters. A dry run tells nobody and notes nothing."""
-    outbox = Outbox(site.outbox, site.sendmail)
     if dry_run:
         found = _update(site, write=False)
-        return Told(tuple(found), tuple(_messages(site, found, outbox)), ())
+        return Told(tuple(found), tuple(_messages(site, found)))
+    outbox = Outbox(site.outbox, site.name)
     with outbox.locked():
-        # First what an earlier run has begun: what was delivered is noted, what was not is tried again.
-        _note_delivered(site, outbox)
-        problems = outbox.deliver()
-        _note_delivered(site, outbox)
+        _hand_over(site, outbox)  # what an earlier run has begun
         found = _update(site, write=True)
-        messages = _messages(site, found, outbox)
+        messages = _messages(site, found)
         for message in messages:
             outbox.put(message)
-        if messages:
-            problems = outbox.deliver()
-            _note_delivered(site, outbox)
-        return Told(tuple(_update(site, write=False)), tuple(messages), tuple(problems))
+        _hand_over(site, outbox)
+        return Told(tuple(_update(site, write=False)), tuple(messages))
 
 
 def current_violations(site: "Site") -> list[Violation]:
@@ -99,25 +93,12 @@ def _update(site: "Site", *, write: bool) -> list[Violation]:
     return found
 
 
-def _messages(site: "Site", found: Sequence[Violation], outbox: Outbox) -> list[Message]:
-    """Return what is to be told now: nothing that waits in the outbox already."""
-    waiting = outbox.waiting()
-    in_mail = {tuple(mark) for notes in waiting for mark in notes.get("marks", ())}
-    in_letters = {
-        (notes["user"], notes["policy"], host, job)
-        for notes in waiting
-        if "user" in notes
-        for host, job in notes["jobs"]
-    }
-    new = [one for one in found if not one.state.is_reported and _mark(one) not in in_mail]
-    messages = []
+def _messages(site: "Site", found: Sequence[Violation]) -> list[Message]:
+    """Return what is to be told now."""
+    new = [one for one in found if not one.state.is_reported]
     recipients = tuple(site.who_gets("notices"))
-    if new and recipients:
-        messages.append(_notice(site, new, recipients))
-    unwritten = [
-        one for one in found if (one.job.user, one.policy.name, one.job.host, one.job.id) not in in_letters
-    ]  # fmt: skip
-    return messages + letters_due(site, unwritten)
+    notices = [_notice(site, new, recipients)] if new and recipients else []
+    return notices + letters_due(site, found)
 
 
 def _notice(site: "Site", new: Sequence[Violation], recipients: tuple[str, ...]) -> Message:
@@ -151,9 +132,9 @@ def _mark(one: Violation) -> tuple[str, str, int, int]:
     return (one.policy.name, one.state.host, one.state.id, one.state.first_violation)
 
 
-def _note_delivered(site: "Site", outbox: Outbox) -> None:
-    """Mark what delivered messages told as reported; doing it twice is the same as once."""
-    for identity, notes in outbox.delivered():
+def _hand_over(site: "Site", outbox: Outbox) -> None:
+    """Hand messages over and mark what they tell as reported; marking twice is the same as once."""
+    for identity, notes in outbox.hand_over():
         if "user" in notes:
             log_letter(site.state / "letters.csv", identity, notes)
         by_policy: dict[str, set[tuple[str, int, int]]] = {}

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from sonar.config import values
-from sonar.config.sections import ConfigError, Section, nearest, read_sections
+from sonar.config.sections import Section, nearest, read_sections
 from sonar.config.values import Kind
-from sonar.errors import SonarError, UsageError
+from sonar.errors import ConfigError, SonarError, UsageError
 
 __all__ = [
     "KEYS",

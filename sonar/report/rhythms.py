@@ -86,7 +86,7 @@ def _notices(site: "Site", dry_run: bool) -> Outcome:  # noqa: FBT001
     from sonar.report.notices import tell
 
     told = tell(site, dry_run=dry_run)
-    outcome = Outcome(problems=list(told.problems), messages=list(told.messages))
+    outcome = Outcome(messages=list(told.messages))
     if not dry_run:
         made = _make(site, [_task(site, "violations", 28)])
         outcome.files, outcome.rows = made.files, made.rows

@@ -23,9 +23,8 @@ class Site:
     data: Path
     reports: Path
     state: Path
-    outbox: Path
+    outbox: Path  # of all clusters
     now: int
-    sendmail: tuple[str, ...] = ()
     mail_from: str = "sonar-server@localhost"
     recipients: tuple[str, ...] = ()  # of reports for which the cluster names nobody
     base_url: str = ""

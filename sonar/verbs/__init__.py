@@ -11,7 +11,8 @@ __all__ = ["NAMES", "verb"]
 # In the order that help lists them. The module sonar.verbs.NAME holds the declaration as VERB.
 NAMES = (
     "jobs", "load", "uptime", "profile", "parse", "metadata",
-    "cluster", "config", "node", "card", "report",
+    "cluster", "config", "node", "card", "gpu", "nodeprof", "diskprof", "top",
+    "sacct", "snode", "spart", "report",
 )  # fmt: skip
 
 

@@ -91,7 +91,9 @@ def _rounded_up(values: "np.ndarray") -> "np.ndarray":
     """Return whole numbers; what is absurdly large in a bad record is cut."""
     import numpy as np
 
-    whole: np.ndarray = np.ceil(np.minimum(values, _LARGEST)).astype(np.int64)
+    from sonar.analysis.rounding import settled
+
+    whole: np.ndarray = np.ceil(settled(np.minimum(values, _LARGEST))).astype(np.int64)
     return whole
 
 
@@ -154,7 +156,7 @@ def chosen(rows: "pa.Table", query: "Query") -> "pa.Table":
 
 def _last_of_each_user(rows: "pa.Table", number: int) -> "pa.Table":
     """Return the rows without those that are followed by `number` others of the same user; 0 is no limit."""
-    if not number:
+    if not number or len(rows) == 0:
         return rows
     following: dict[str, int] = {}
     keep = []
