@@ -47,7 +47,9 @@ class SlurmJob:
 
 def slurm_jobs(survey: "Survey") -> dict[int, SlurmJob]:
     """Return the jobs that Slurm's accounting tells of in the survey's window, by number; none where there is none."""
-    rows: list[dict[str, Any]] = survey.ask("sacct", {"all": ("true",)}).rows.to_pylist()
+    rows: list[dict[str, Any]] = []
+    for kind in ("regular", "array", "het"):
+        rows += survey.ask("sacct", {"all": ("true",), kind: ("true",)}).rows.to_pylist()
     found = {}
     for row in rows:
         nodes = max(row.get("req_nodes") or 1, 1)
