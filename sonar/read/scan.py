@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from sonar.errors import SonarError
 from sonar.names import NO_SAMPLES
 from sonar.read.envelopes import read_envelopes
-from sonar.read.records import read_records
 from sonar.read.rows import Rows
 from sonar.read.tree import files_of_days, read_bytes
 from sonar.times import DAY, day_of
@@ -105,15 +104,21 @@ class Scan:
 
     def _wanted(self, files: Sequence[LogFile]) -> "Iterator[pa.Table]":
         """Yield the tables of files, cut to the days and hosts asked for; JSON wins over CSV per host and instant."""
+        from sonar.read.tokens import Tokenizer
+
+        tokenizer = Tokenizer()
         seen: set[tuple[str, int]] = set()
         for file in sorted(files, key=lambda file: file.path.suffix != ".json"):  # in whatever order files are named
             content = read_bytes(file.path, must_exist=file.explicit)
-            rows = Rows()
             dropped: Counter[str] = Counter()
             is_json = file.is_json(content)
-            (read_envelopes if is_json else read_records)(content, rows, dropped)
+            if is_json:
+                rows = Rows()
+                read_envelopes(content, rows, dropped)
+                table = self._cut(rows.table())
+            else:
+                table = self._cut(tokenizer.table(content, dropped))
             self.discarded.update({(file.path, reason): number for reason, number in dropped.items()})
-            table = self._cut(rows.table())
             if is_json:
                 distinct = table.select(["host", "time"]).group_by(["host", "time"]).aggregate([])
                 seen.update(_moments(distinct))
