@@ -70,7 +70,7 @@ class Gate:
         self.refused = 0  # answered here
         self.in_progress = 0
         self._app = app
-        self._obstacle = obstacle
+        self.obstacle = obstacle
         self._on_refused = on_refused
         self._slots = asyncio.Semaphore(limits.concurrent)
         self._waiting = 0
@@ -106,7 +106,7 @@ class Gate:
     async def _ping(self, scope: Scope, send: Send) -> None:
         if scope["method"] not in {"GET", "HEAD"}:
             await answer(send, 405, "Bad method", [(b"allow", b"GET, HEAD")])
-        elif reason := "draining" if self.draining else self._obstacle():
+        elif reason := "draining" if self.draining else self.obstacle():
             await answer(send, 503, reason)
         else:
             await answer(send, 200, "ok\n")
