@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sonar.config.nodes import Node
     from sonar.verbs.query import Query
 
-__all__ = ["VERB"]
+__all__ = ["VERB", "chosen"]
 
 # Quantity, what it is, unit of its values, unit of its relative values, and the capacity that these are relative to.
 _QUANTITIES = (
@@ -60,7 +60,7 @@ def run(query: "Query") -> Result:
         own, of_many = jobs_of_host(streams, over_hosts)
         per_host.append(own)
         shared.append(of_many)
-    return Result(_chosen(_rows(combined_jobs(per_host, shared), bounds, query), query))
+    return Result(chosen(_rows(combined_jobs(per_host, shared), bounds, query), query))
 
 
 def _rows(jobs: "Jobs", bounds: dict[str, tuple[int, int]], query: "Query") -> "pa.Table":
@@ -160,7 +160,7 @@ def _shares(name: str, averages: "np.ndarray", peaks: "np.ndarray", available: "
     }
 
 
-def _chosen(rows: "pa.Table", query: "Query") -> "pa.Table":
+def chosen(rows: "pa.Table", query: "Query") -> "pa.Table":
     """Return the rows that pass the filters on aggregates, sorted."""
     import numpy as np
 
@@ -353,7 +353,7 @@ VERB = Verb(
         "sgpu": _pair("sgpu"),
         "sgpumem": _pair("sgpumem"),
         "threads": ("thread-avg", "thread-peak"),
-        "all": (
+        "All": (
             "jobm", "job", "user", "duration", "duration/sec", "start", "start/sec", "end", "end/sec", "cpu", "mem",
             "res", "gpu", "gpumem", "threads", "read", "written", "cputime", "cputime/sec", "gputime", "gputime/sec",
             "gpus", "gpufail", "cmd", "host", "now", "now/sec", "classification",
