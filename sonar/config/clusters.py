@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sonar.config.aliases import read_aliases
 from sonar.config.nodes import NodeTable, read_nodes
-from sonar.errors import SonarError
+from sonar.errors import SonarError, UsageError
 from sonar.names import BadNameError, ClusterName, cluster_name, resolve_cluster
 
 __all__ = ["Clusters", "UnknownClusterError"]
@@ -41,11 +41,11 @@ class Clusters:
         return sorted(found)
 
     def find(self, text: str) -> ClusterName:
-        """Return the cluster of a name or alias. Raise UnknownClusterError if it has no data, or is no name at all."""
+        """Return the cluster of a name or alias. Raise UnknownClusterError if there is none, UsageError for no name."""
         try:
             name = resolve_cluster(text, self._aliases())
         except BadNameError as error:
-            raise UnknownClusterError(str(error)) from None
+            raise UsageError(str(error)) from None
         if not (self.data / name).is_dir():
             raise UnknownClusterError(f"no cluster {text[:80]!r}")
         return name
@@ -54,6 +54,10 @@ class Clusters:
         """Return the description of a cluster's nodes; None if it has none."""
         path = self.config / f"{cluster}-config.json" if self.config else None
         return read_nodes(path) if path is not None and path.exists() else None
+
+    def alias_table(self) -> Mapping[str, str]:
+        """Return the canonical name of each alias."""
+        return self._aliases()
 
     def _aliases(self) -> Mapping[str, str]:
         path = self.config / "cluster-aliases.json" if self.config else None

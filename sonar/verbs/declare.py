@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sonar.render.formats import Format
     from sonar.verbs.query import Query
 
-__all__ = ["Field", "Kind", "Option", "OptionType", "Result", "Verb"]
+__all__ = ["Field", "Kind", "Option", "OptionType", "Privacy", "Result", "Verb"]
 
 
 class OptionType(Enum):
@@ -46,6 +46,15 @@ class Option:
     required: bool = False
     metavar: str = ""
     local: bool = False  # only on the command line of the machine that has the data, never over HTTP
+
+
+class Privacy(Enum):
+    """Who may see what a verb answers, where not everybody may see everything. What a verb does not say is closed."""
+
+    PUBLIC = "public"  # about machines, or sums over everybody: names nobody
+    OWNED = "owned"  # each row is somebody's: the column `owner` says whose, a text of names joined by commas
+    FILTERED = "filtered"  # made of the records of the users that --user names, and of no others
+    CLOSED = "closed"  # only for those who may see everybody's rows
 
 
 class Kind(Enum):
@@ -120,3 +129,5 @@ class Verb:
     check: Callable[[Mapping[str, Any]], None] | None = None  # raises UsageError for options that do not go together
     write: "Callable[[Result, Format, TextIO], None] | None" = None  # None: one table by sonar.render
     controls: Mapping[str, str] = field(default_factory=dict)  # control words of --fmt that only this verb has
+    privacy: Privacy = Privacy.CLOSED
+    owner: str = "user"  # where rows are OWNED: the column of the result that names the owners

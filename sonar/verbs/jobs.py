@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from sonar.verbs.declare import Field, Kind, Option, OptionType, Result, Verb
+from sonar.verbs.declare import Field, Kind, Option, OptionType, Privacy, Result, Verb
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -256,6 +256,7 @@ VERB = Verb(
     },
     default_fields="std,cpu,mem,gpu,gpumem,cmd",
     run=run,
+    privacy=Privacy.OWNED,
     takes_config=True,
     excludes_system_commands=True,
     excludes_heartbeats=True,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from sonar.errors import SonarError
 from sonar.times import minute_text
-from sonar.verbs.declare import Field, Kind, Option, OptionType, Result, Verb
+from sonar.verbs.declare import Field, Kind, Option, OptionType, Privacy, Result, Verb
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -184,6 +184,7 @@ VERB = Verb(
     aliases={"all": ("time", *_QUANTITIES, "nproc", "cmd")},
     default_fields="all",
     run=run,
+    privacy=Privacy.FILTERED,
     excludes_heartbeats=True,
     write=write,
     controls={"html": "a page with a chart of one quantity"},
