@@ -209,6 +209,7 @@ VERB = Verb(
     aliases={"all": ("time", *_QUANTITIES, "nproc", "cmd")},
     default_fields="all",
     run=run,
+    queryable=False,
     excludes_heartbeats=True,
     write=write,
     controls={"html": "a page with a chart of one quantity"},
