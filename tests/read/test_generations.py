@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -135,7 +136,7 @@ GENERATIONS: dict[str, tuple[str, Callable[[list[list[Process]]], str]]] = {
     "messages": ("0+sample-n1.json", messages(131000000)),
     "messages of a batch system": ("0+sample-n1.json", messages(None)),
 }
-QUESTIONS: tuple[tuple[str, dict[str, str]], ...] = (
+QUESTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("jobs", {"user": "-", "min_samples": "1", "fmt": "csv,job,user,duration,start,end,cpu,mem,gpu,gpus,cmd,host"}),
     ("load", {"fmt": "csv,date,time,cpu,mem,gpu,gpus", "half_hourly": "true"}),
     ("uptime", {"interval": "4"}),

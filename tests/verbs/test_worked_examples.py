@@ -30,7 +30,7 @@ def file_of(directory: Path, *texts: str) -> list[Path]:
     return [path]
 
 
-def steps(data: Any, field: str = "cpu_util_pct", **options: str) -> list[tuple[Any, ...]]:
+def steps(data: Any, field: str = "cpu_util_pct", **options: Any) -> list[tuple[Any, ...]]:
     """Return time of day, value and number of further processes of each sample that parse prints."""
     answer = ask("parse", data, fmt=f"json,time,{field},rolledup", **options)
     points = [row for line in answer.splitlines() for row in json.loads(line)]
@@ -219,7 +219,9 @@ def test_a_message_tells_of_threads_cards_and_failures(tmp_path: Path) -> None:
 )  # fmt: skip
 @pytest.mark.parametrize("verb", ["jobs", "load", "uptime", "profile", "parse", "metadata"])
 def test_the_smallest_logs_have_an_answer(verb: str, text: str, tmp_path: Path) -> None:
-    options = {"profile": {"job": "7"}, "uptime": {"interval": "5"}, "jobs": {"user": "-"}}.get(verb, {})
+    options: dict[str, Any] = {"profile": {"job": "7"}, "uptime": {"interval": "5"}, "jobs": {"user": "-"}}.get(
+        verb, {}
+    )
 
     answer = ask(verb, file_of(tmp_path, text), fmt="default,csv" if verb != "profile" else "csv,cpu", **options)
 
