@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from sonar import hosts
 from sonar.errors import SonarError
 
-__all__ = ["Node", "NodeTable", "combined", "read_nodes"]
+__all__ = ["Node", "NodeTable", "combined", "read_json_description", "read_nodes"]
 
 _LARGEST_FILE = 64 << 20
 _LARGEST_NUMBER = 2**32 - 1
@@ -37,7 +37,19 @@ NodeTable: TypeAlias = Mapping[str, Node]
 
 
 def read_nodes(path: Path) -> NodeTable:
-    """Return the nodes of a file by their full names; raise SonarError naming the file and the node that is wrong."""
+    """Return the nodes of a file by their full names; raise SonarError naming the file and the node that is wrong.
+
+    A file `NAME.conf` is a description as sonar-cluster(5) has it; any other is JSON.
+    """
+    if path.suffix == ".conf":
+        from sonar.config.description import read_description
+
+        return read_description(path).nodes
+    return read_json_description(path)[1]
+
+
+def read_json_description(path: Path) -> tuple[Mapping[str, Any], NodeTable]:
+    """Return the members beside the nodes (version 2 has some) and the nodes of a JSON file; raise as `read_nodes`."""
     try:
         with path.open("rb") as file:
             data = file.read(_LARGEST_FILE + 1)
@@ -58,7 +70,7 @@ def read_nodes(path: Path) -> NodeTable:
             _add(nodes, one)
         except SonarError as error:
             raise SonarError(f"'{path}': node {number}: {error}") from None
-    return nodes
+    return content if isinstance(content, dict) else {}, nodes
 
 
 def combined(nodes: Sequence[Node], hostname: str) -> Node:
@@ -89,7 +101,7 @@ def _add(nodes: dict[str, Node], described: Any) -> None:
     gpumem_pct = _truth(described, "gpumem_pct")
     cross_node_jobs = _truth(described, "cross_node_jobs")
     if not gpu_cards and (gpumem_gb or gpumem_pct):
-        raise SonarError("Without gpu_cards there should be no gpumem_gb or gpumem_pct")
+        raise SonarError(f"Without gpu_cards there should be no gpumem_gb or gpumem_pct, host {pattern}")
     names = hosts.expand(pattern)
     if len(nodes) + len(names) > hosts.LARGEST_EXPANSION:
         raise SonarError(f"more than {hosts.LARGEST_EXPANSION} nodes")

@@ -9,14 +9,17 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from urllib.parse import parse_qs
 
+from sonar.ingest.books import Books
 from sonar.ingest.endpoints import find_endpoint
 from sonar.ingest.post import Endpoint, MediaTypes, Post, Refusal, Rules, Taken
 from sonar.log import Throttle
-from sonar.names import ClusterName
+from sonar.names import BadNameError, ClusterName, resolve_cluster
 from sonar.serve.gate import Receive, Scope, Send, answer, read_body
-from sonar.serve.identities import Identities, TooBusyError, basic_credentials
+from sonar.serve.identities import Identities, Identity, TooBusyError, basic_credentials
+from sonar.serve.passwords import ANY
 from sonar.serve.sockets import address_of
 from sonar.store.store import Store, StoreUnavailableError
 
@@ -37,6 +40,7 @@ class IngestApp:
         store: Store,
         identities: Identities | None,
         rules: Rules,
+        books: Books,
         *,
         any_cluster: bool = False,
         clock: Callable[[], float] = time.time,
@@ -47,6 +51,7 @@ class IngestApp:
         self.refused = 0
         self._store = store
         self._identities = identities
+        self._books = books
         self._any_cluster = any_cluster
         self._clock = clock
         # Few, since what a large body is parsed into takes many times its size.
@@ -60,33 +65,44 @@ class IngestApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        name = ""
+        request = _Request(scope, "", None, None)
         try:
             endpoint, argument = _route(scope)
-            name = endpoint.name
-            clusters = await self._clusters_of_sender(scope)
+            request.endpoint = endpoint.name
+            request.clusters = await self._clusters_of_sender(scope)
             _check_media_type(endpoint.media, _header(scope, b"content-type"))
             parameters = _parameters(scope["query_string"])
             body = await read_body(receive)
-            post = Post(body, argument, parameters, clusters, self.rules, int(self._clock()))
-            taken = await self._take(endpoint, post)
+            now = int(self._clock())
+            post = Post(body, argument, parameters, request.clusters, self.rules, now)
+            taken = request.taken = await self._take(endpoint, post)
             if taken.dropped and not taken.stored:
-                self.dropped += taken.dropped
-                raise Refusal(400, taken.complaint)
+                raise Refusal(taken.status, taken.complaint)
             if taken.appends:
-                await self._store.append(taken.appends)
+                await self._store.append([*taken.appends, *self._books.arrivals(taken, request.place, now)])
         except Refusal as refusal:
-            await self._refuse(scope, send, name, refusal.status, refusal.reason)
+            await self._refuse(request, send, refusal.status, refusal.reason)
         except (StoreUnavailableError, TooBusyError) as error:
-            await self._refuse(scope, send, name, 503, str(error))
+            await self._refuse(request, send, 503, str(error))
         else:
-            await self._accept(scope, send, name, taken)
+            await self._accept(request, send, taken)
+
+    def note_refusal(self, scope: Scope, status: int, reason: str) -> None:
+        """Take note of a request that was answered before it came here, or broken off."""
+        found = find_endpoint(scope["path"])
+        self._enter(_Request(scope, found[0].name if found else "", None, None), status, reason)
 
     async def _clusters_of_sender(self, scope: Scope) -> frozenset[ClusterName] | None:
-        """Return the clusters that the sender may write; None if any. Raise Refusal."""
+        """Return the clusters that the sender may write; None if any. Raise Refusal.
+
+        Who shows a certificate, and no credentials, may write the clusters that it names.
+        """
         if self._identities is None:
             return None
-        credentials = basic_credentials(_header(scope, b"authorization"))
+        header = _header(scope, b"authorization")
+        if header is None and (names := scope.get("client_names")):
+            return Identity(names[0], clusters=frozenset(names) - {ANY}).may_write(self.rules.aliases)
+        credentials = basic_credentials(header)
         source = address_of(scope.get("client"))
         identity = await self._identities.verify(*credentials, source) if credentials else None
         if identity is None:
@@ -101,33 +117,93 @@ class IngestApp:
             return endpoint.take(post)
         return await asyncio.get_running_loop().run_in_executor(self._parsers, endpoint.take, post)
 
-    async def _accept(self, scope: Scope, send: Send, name: str, taken: Taken) -> None:
+    async def _accept(self, request: "_Request", send: Send, taken: Taken) -> None:
         self.stored += taken.stored
         self.dropped += taken.dropped
-        fields = _journal_fields(scope, name, 200) | {
-            "SONAR_CLUSTER": taken.cluster,
-            "SONAR_HOST": taken.host,
-            "SONAR_RECORDS": taken.stored,
-            "SONAR_DROPPED": taken.dropped,
-        }
         for notice in taken.notices:
-            _log.warning("%s", notice, extra=fields)
+            _log.warning("%s", notice, extra=request.journal_fields(200))
         if taken.dropped:
             text = "%s from %s: %d of %d records dropped: %s"
             total = taken.dropped + taken.stored
-            _log.warning(text, name, fields["SONAR_REMOTE"], taken.dropped, total, taken.complaint, extra=fields)
+            fields = request.journal_fields(200)
+            _log.warning(text, request.place, request.remote, taken.dropped, total, taken.complaint, extra=fields)
         elif _log.isEnabledFor(logging.DEBUG):
-            _log.debug("%s from %s: %d records", name, fields["SONAR_REMOTE"], taken.stored, extra=fields)
+            fields = request.journal_fields(200)
+            _log.debug("%s from %s: %d records", request.place, request.remote, taken.stored, extra=fields)
         headers = [(b"x-sonar-dropped", b"%d" % taken.dropped)] if taken.dropped else []
         await answer(send, 200, taken.reply, headers, media_type=b"application/json")
 
-    async def _refuse(self, scope: Scope, send: Send, name: str, status: int, reason: str) -> None:
+    async def _refuse(self, request: "_Request", send: Send, status: int, reason: str) -> None:
         self.refused += 1
-        fields = _journal_fields(scope, name, status)
+        if request.taken is not None and status != 503:
+            self.dropped += request.taken.dropped
         text = "%s from %s refused with %d: %s"
-        _log.warning(text, name or "request", fields["SONAR_REMOTE"], status, reason, extra=fields)
+        fields = request.journal_fields(status)
+        _log.warning(text, request.place or "request", request.remote, status, reason, extra=fields)
+        self._enter(request, status, reason)
         headers = {401: [_CHALLENGE], 405: [(b"allow", b"POST")]}.get(status, [])
         await answer(send, status, reason, headers)
+
+    def _enter(self, request: "_Request", status: int, reason: str) -> None:
+        """Enter a refusal into the ledger of the cluster that it is about, if that is known."""
+        taken = request.taken
+        cluster = (taken.cluster if taken else "") or request.account or self._claimed(request.scope)
+        if cluster and request.endpoint:
+            host, dropped = (taken.host, taken.dropped) if taken else ("", 0)
+            self._books.refused(
+                ClusterName(cluster), host, request.place, status, reason, request.remote, dropped=dropped
+            )
+
+    def _claimed(self, scope: Scope) -> str:
+        """Return the cluster that an unproven sender says it is, if that is one that we have data of."""
+        credentials = basic_credentials(_header(scope, b"authorization"))
+        try:
+            named = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=20).get("cluster", [""])[0]
+            cluster = resolve_cluster(credentials[0] if credentials else named, self.rules.aliases)
+        except (ValueError, BadNameError):
+            return ""
+        return cluster if self._books.knows(cluster) else ""
+
+
+@dataclass(slots=True)
+class _Request:
+    """A request, as far as it is known by now."""
+
+    scope: Scope
+    endpoint: str
+    clusters: frozenset[ClusterName] | None  # that the sender may write
+    taken: Taken | None
+
+    @property
+    def account(self) -> ClusterName | None:
+        """The only cluster that the sender may write."""
+        return next(iter(self.clusters)) if self.clusters is not None and len(self.clusters) == 1 else None
+
+    @property
+    def place(self) -> str:
+        """The endpoint, with its topic where it has several."""
+        return f"{self.endpoint}/{self.taken.topic}" if self.taken and self.taken.topic else self.endpoint
+
+    @property
+    def remote(self) -> str:
+        return address_of(self.scope.get("client"))
+
+    def journal_fields(self, status: int) -> dict[str, object]:
+        fields: dict[str, object] = {
+            "SONAR_ENDPOINT": self.endpoint,
+            "SONAR_STATUS": status,
+            "SONAR_REMOTE": self.remote,
+        }
+        if self.taken is not None and status == 200:
+            fields |= {
+                "SONAR_CLUSTER": self.taken.cluster,
+                "SONAR_HOST": self.taken.host,
+                "SONAR_RECORDS": self.taken.stored,
+                "SONAR_DROPPED": self.taken.dropped,
+            }
+        elif self.account:
+            fields["SONAR_CLUSTER"] = self.account
+        return fields
 
 
 def _route(scope: Scope) -> tuple[Endpoint, str]:
@@ -160,7 +236,3 @@ def _header(scope: Scope, name: bytes) -> bytes | None:
         if key == name:
             return bytes(value)
     return None
-
-
-def _journal_fields(scope: Scope, endpoint: str, status: int) -> dict[str, object]:
-    return {"SONAR_ENDPOINT": endpoint, "SONAR_STATUS": status, "SONAR_REMOTE": address_of(scope.get("client"))}

@@ -1,20 +1,20 @@
 """Sort posted lines of tagged CSV by the file they go to, without changing a byte of them.
 
-A line is taken if it is a CSV record with a host name and a plausible time; whatever else it says is its reader's
-business. The usual post is one run of the sampler: every line begins with the same version, time and host. That is seen
-by counting, without a look at each line.
+A line is taken if it is a CSV record with a host name and a plausible time (of a job: with the time of its end);
+whatever else it says is its reader's business. The usual post is one run of the sampler: every line begins with the
+same version, time and host. That is seen by counting, without a look at each line.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from sonar.ingest.post import Refusal
-from sonar.names import BadNameError, ClusterName, HostName, host_name
-from sonar.store.layout import is_plausible, local_day, samples_path
+from sonar.names import BadNameError, ClusterName, host_name
+from sonar.store.layout import is_plausible, samples_path
 from sonar.times import parse_instant
 
-__all__ = ["LONGEST_LINE", "Sorted", "fields_of", "lines_of", "sort_samples"]
+__all__ = ["LONGEST_LINE", "DayRule", "Sorted", "fields_of", "lines_of", "sort_jobs", "sort_samples"]
 
 LONGEST_LINE = 4 << 20
 MOST_FILES = 4096
@@ -23,7 +23,10 @@ _HEAD = re.compile(rb'(?:v=[^,"\r\n]*,)?time=([^,"\r\n]+),host=([^,"\r\n]+),')
 _QUOTED = re.compile(rb',"[^"\r\n]*+(?:""[^"\r\n]*+)*+"(?=[,\r\n]|\Z)')
 _FIELD = re.compile(rb'"([^"]*+(?:""[^"]*+)*+)"(?:,|\Z)|([^,"][^,]*+|)(?:,|\Z)')
 
-Place = tuple[str, HostName]  # day, host
+Place = tuple[str, str]  # day, host
+Found = tuple[Place, int]  # with the instant
+DayRule = Callable[[str, int], str]  # time and instant of a record -> day directory
+Times = tuple[int, int]  # of the oldest and the newest record
 
 
 @dataclass(slots=True)
@@ -31,14 +34,28 @@ class Sorted:
     """Lines by place, in the order of arrival."""
 
     groups: dict[Place, bytes] = field(default_factory=dict)
+    times: dict[Place, Times] = field(default_factory=dict)
     stored: int = 0
     dropped: int = 0
     complaint: str = ""
 
 
-def sort_samples(body: bytes, now: int) -> Sorted:
+def sort_samples(body: bytes, now: int, day: DayRule) -> Sorted:
     """Sort the lines of a post of samples; raise Refusal if they would go to too many files."""
-    return _sort_uniform(body, now) or _sort_each(body, now)
+    return _sort_uniform(body, now, day) or _sort_each(body, now, day)
+
+
+def sort_jobs(body: bytes, now: int, day: DayRule) -> Sorted:
+    """Sort the lines of a post of finished jobs by the day of their end; raise as `sort_samples`. No host is named."""
+
+    def place(key: tuple[bytes, bytes]) -> Found | str:
+        text = key[0].decode("ascii", "replace")
+        instant = parse_instant(text)
+        if instant is None or not is_plausible(instant, now):
+            return f"bad time {text[:40]!r}"
+        return (day(text, instant), ""), instant
+
+    return _sort(body, _end_of, place)
 
 
 def lines_of(body: bytes) -> list[bytes]:
@@ -63,7 +80,7 @@ def fields_of(line: bytes) -> Sequence[bytes] | None:
             return fields
 
 
-def _sort_uniform(body: bytes, now: int) -> Sorted | None:
+def _sort_uniform(body: bytes, now: int, day: DayRule) -> Sorted | None:
     """Sort a body whose lines all begin with the same time and host; None if it is not one, or not a good one."""
     match = _HEAD.match(body)
     if match is None or len(body) > LONGEST_LINE:
@@ -74,30 +91,43 @@ def _sort_uniform(body: bytes, now: int) -> Sorted | None:
     quotes = body.count(b',"')
     if quotes and quotes != len(_QUOTED.findall(body)):
         return None
-    place = _place(match.group(1), match.group(2), now)
-    if isinstance(place, str):
+    found = _place(match.group(1), match.group(2), now, day)
+    if isinstance(found, str):
         return None
-    return Sorted({place: body if body.endswith(b"\n") else body + b"\n"}, stored=lines)
+    place, instant = found
+    data = body if body.endswith(b"\n") else body + b"\n"
+    return Sorted({place: data}, {place: (instant, instant)}, stored=lines)
 
 
-def _sort_each(body: bytes, now: int) -> Sorted:
+def _sort_each(body: bytes, now: int, day: DayRule) -> Sorted:
+    return _sort(body, _key_of, lambda key: _place(*key, now, day))
+
+
+def _sort(
+    body: bytes,
+    key_of: Callable[[bytes], tuple[bytes, bytes] | str],
+    place_of: Callable[[tuple[bytes, bytes]], Found | str],
+) -> Sorted:
     result = Sorted()
     groups: dict[Place, list[bytes]] = {}
-    places: dict[tuple[bytes, bytes], Place | str] = {}
+    places: dict[tuple[bytes, bytes], Found | str] = {}
     for line in lines_of(body):
-        key = _key_of(line)
+        key = key_of(line)
         if isinstance(key, str):
-            place: Place | str = key
+            found: Found | str = key
         elif key in places:
-            place = places[key]
+            found = places[key]
         else:
-            place = places[key] = _place(*key, now)
-        if isinstance(place, str):
+            found = places[key] = place_of(key)
+        if isinstance(found, str):
             result.dropped += 1
-            result.complaint = result.complaint or place
-        else:
-            groups.setdefault(place, []).append(line)
-            result.stored += 1
+            result.complaint = result.complaint or found
+            continue
+        place, instant = found
+        groups.setdefault(place, []).append(line)
+        oldest, newest = result.times.get(place, (instant, instant))
+        result.times[place] = (min(oldest, instant), max(newest, instant))
+        result.stored += 1
     if len(groups) > MOST_FILES:
         raise Refusal(400, f"more than {MOST_FILES} hosts and days in one post")
     result.groups = {place: b"\n".join(lines) + b"\n" for place, lines in groups.items()}
@@ -122,7 +152,21 @@ def _key_of(line: bytes) -> tuple[bytes, bytes] | str:
     return time, host
 
 
-def _place(time: bytes, host: bytes, now: int) -> Place | str:
+def _end_of(line: bytes) -> tuple[bytes, bytes] | str:
+    """Return the time of a job's end as it is in its line, as `_key_of`."""
+    if len(line) > LONGEST_LINE:
+        return f"line over {LONGEST_LINE} bytes"
+    fields = fields_of(line)
+    if fields is None:
+        return "Can't unmarshal sacct free CSV: bad quotes"
+    for one in fields:
+        if one.startswith(b"End=") and len(one) > 4:
+            return one[4:], b""
+    return "Missing timestamp in sacct data"
+
+
+def _place(time: bytes, host: bytes, now: int, day: DayRule) -> Found | str:
+    """Return the place of a line and its instant; a text that says what is wrong with it."""
     text = time.decode("ascii", "replace")
     instant = parse_instant(text)
     if instant is None or not is_plausible(instant, now):
@@ -132,4 +176,4 @@ def _place(time: bytes, host: bytes, now: int) -> Place | str:
         samples_path(ClusterName(""), "", name)  # the length of the file's name
     except BadNameError as error:
         return str(error)
-    return local_day(text), name
+    return (day(text, instant), name), instant

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 from sonar.errors import SonarError
 from sonar.names import BadNameError, ClusterName, resolve_cluster
-from sonar.store.layout import Append
+from sonar.store.layout import Append, local_day, utc_day
 
-__all__ = ["CSV", "JSON", "Endpoint", "MediaTypes", "Post", "Refusal", "Rules", "Taken"]
+__all__ = ["CSV", "JSON", "Endpoint", "MediaTypes", "Post", "Refusal", "Rules", "Share", "Taken"]
 
 
 class Refusal(SonarError):
@@ -29,6 +29,17 @@ class Rules:
 
     aliases: Mapping[str, str] = field(default_factory=dict)
     topic_prefixes: frozenset[str] = frozenset()
+    csv_day: str = "local"  # which day a record belongs to: that of its own UTC offset, or `utc`
+    json_day: str = "utc"  # the same for envelopes
+    may_create: Callable[[ClusterName], bool] = lambda _: True  # whether a cluster may be written that has no data
+
+    def record_day(self, time: str, instant: int) -> str:
+        """Return the day directory of a CSV record, or of what is stored beside them."""
+        return local_day(time) if self.csv_day == "local" else utc_day(instant)
+
+    def envelope_day(self, time: str, instant: int) -> str:
+        """Return the day directory of an envelope."""
+        return local_day(time) if self.json_day == "local" else utc_day(instant)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +52,26 @@ class Post:
     clusters: frozenset[ClusterName] | None
     rules: Rules
     now: int
+    node: str = ""  # for records that do not name theirs
 
     def cluster(self, text: str | None) -> ClusterName:
         """Return the cluster that `text` means, or the only one that the sender may write where there is no text.
 
         Raise Refusal: 400 if there is none or its name is bad, 403 if the sender may not write it.
         """
-        if not text:
-            if self.clusters is None or len(self.clusters) != 1:
-                raise Refusal(400, "no cluster is named")
-            return next(iter(self.clusters))
-        try:
-            cluster = resolve_cluster(text, self.rules.aliases)
-        except BadNameError as error:
-            raise Refusal(400, str(error)) from None
-        if self.clusters is not None and cluster not in self.clusters:
-            raise Refusal(403, "Upload not authorized")
+        if text:
+            try:
+                cluster = resolve_cluster(text, self.rules.aliases)
+            except BadNameError as error:
+                raise Refusal(400, str(error)) from None
+            if self.clusters is not None and cluster not in self.clusters:
+                raise Refusal(403, "Upload not authorized")
+        elif self.clusters is not None and len(self.clusters) == 1:
+            cluster = next(iter(self.clusters))
+        else:
+            raise Refusal(400, "no cluster is named")
+        if not self.rules.may_create(cluster):
+            raise Refusal(403, f"unknown cluster '{cluster}'")
         return cluster
 
     def cluster_parameter(self) -> ClusterName:
@@ -68,22 +83,50 @@ class Post:
 
 
 @dataclass(slots=True)
+class Share:
+    """What a post brought of one host: for the arrival ledger."""
+
+    records: int
+    bytes: int
+    oldest: int  # time of a record
+    newest: int
+
+
+@dataclass(slots=True)
 class Taken:
     """What an endpoint made of a post."""
 
     appends: list[Append] = field(default_factory=list)
+    shares: dict[tuple[ClusterName, str], Share] = field(default_factory=dict)  # by cluster and host; "": all hosts
     stored: int = 0
     dropped: int = 0
     complaint: str = ""  # why the first record was dropped
     notices: list[str] = field(default_factory=list)  # for the journal
     cluster: str = ""
-    host: str = ""
+    host: str = ""  # the first
+    topic: str = ""  # where an endpoint has several
     reply: bytes = b""  # JSON
+    status: int = 400  # if nothing is stored
 
-    def drop(self, reason: str, count: int = 1) -> None:
-        """Count records that are not stored."""
+    def count(self, cluster: ClusterName, host: str, records: int, size: int, oldest: int, newest: int) -> None:
+        """Count records that are stored: how many, in how many bytes, and how old."""
+        self.stored += records
+        self.cluster = self.cluster or cluster
+        self.host = self.host or host
+        share = self.shares.get((cluster, host))
+        if share is None:
+            self.shares[cluster, host] = Share(records, size, oldest, newest)
+            return
+        share.records += records
+        share.bytes += size
+        share.oldest = min(share.oldest, oldest)
+        share.newest = max(share.newest, newest)
+
+    def drop(self, reason: str, count: int = 1, status: int = 400) -> None:
+        """Count records that are not stored; `status` is for the case that all others are dropped too."""
         self.dropped += count
         self.complaint = self.complaint or reason
+        self.status = max(self.status, status)
 
 
 MediaTypes = frozenset[str]

@@ -57,7 +57,8 @@ _CONTROLS = {
     "nodefaults": "leave out values that are the default of their field",
 }
 _TAG = "tag:"
-_TIMES = (Kind.MINUTE, Kind.DATE, Kind.CLOCK)
+_TIMES = (Kind.MINUTE, Kind.DATE, Kind.CLOCK, Kind.ISO)
+_MODIFIERS = {"sec": (Kind.SECONDS, (*_TIMES, Kind.DURATION)), "iso": (Kind.ISO, _TIMES)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def parse_format(verb: "Verb", spec: str | None) -> Format:
     fields: list[Field] = []
     words: list[str] = []
     unknown: list[str] = []
-    known = {field.name: field for field in verb.fields}
+    known = {named.name: named for field in verb.fields for named in field.by_each_name()}
     for word in _words(verb, verb.default_fields if spec is None else spec):
         if field := known.get(word) or _modified(known, word):
             fields.append(field)
@@ -115,7 +116,7 @@ def parse_format(verb: "Verb", spec: str | None) -> Format:
 
 def _words(verb: "Verb", spec: str) -> Iterator[str]:
     """Give the words of a format, aliases replaced by what they stand for."""
-    names = {field.name for field in verb.fields}
+    names = {name for field in verb.fields for name in (field.name, *field.aliases)}
     for word in spec.split(","):
         if word in names:
             yield word
@@ -128,11 +129,11 @@ def _words(verb: "Verb", spec: str) -> Iterator[str]:
 
 
 def _modified(known: dict[str, Field], word: str) -> Field | None:
-    """Return the field for `NAME/sec` or `NAME/iso` where NAME is a time."""
+    """Return the field for `NAME/sec` or `NAME/iso` where NAME is a time, or for /sec a duration."""
     name, _, modifier = word.partition("/")
-    kind = {"sec": Kind.SECONDS, "iso": Kind.ISO}.get(modifier)
+    kind, kinds = _MODIFIERS.get(modifier, (Kind.TEXT, ()))
     field = known.get(name)
-    if not kind or not field or field.kind not in _TIMES:
+    if field is None or field.kind not in kinds:
         return None
     return replace(field, name=word, kind=kind, column=field.source)
 
@@ -146,7 +147,8 @@ def format_help(verb: "Verb") -> str:
         return [f"  {name:{width}}  {text}".rstrip() for name, text in listed]
 
     def describe(field: Field) -> str:
-        return f"{field.help} ({field.kind.value}{', ' + field.unit if field.unit else ''})"
+        also = f"; also {', '.join(field.aliases)}" if field.aliases else ""
+        return f"{field.help} ({field.kind.value}{', ' + field.unit if field.unit else ''}){also}"
 
     lines = ["Syntax:", "  --fmt=(field|alias|control),...", "", "Fields:"]
     lines += table((field.name, describe(field)) for field in sorted(verb.fields, key=lambda field: field.name))

@@ -53,17 +53,25 @@ class _HeldTooMuchError(Exception):
 class Gate:
     """Wrap an application: bound its requests, and answer `/ping` for it.
 
-    `obstacle` tells why the service cannot do its work at the moment; None if it can.
+    `obstacle` tells why the service cannot do its work at the moment; None if it can. `on_refused` is told about each
+    request that is answered here.
     """
 
-    def __init__(self, app: App, limits: Limits, obstacle: Callable[[], str | None]) -> None:
+    def __init__(
+        self,
+        app: App,
+        limits: Limits,
+        obstacle: Callable[[], str | None],
+        on_refused: Callable[[Scope, int, str], None] = lambda _scope, _status, _reason: None,
+    ) -> None:
         self.limits = limits
         self.draining = False
         self.requests = 0  # total, without /ping
         self.refused = 0  # answered here
         self.in_progress = 0
         self._app = app
-        self._obstacle = obstacle
+        self.obstacle = obstacle
+        self._on_refused = on_refused
         self._slots = asyncio.Semaphore(limits.concurrent)
         self._waiting = 0
         self._held = 0
@@ -80,6 +88,7 @@ class Gate:
         status, reason = self._first_look(scope)
         if status:
             self.refused += 1
+            self._on_refused(scope, status, reason)
             await answer(send, status, reason)
             return
         await self._within_time(scope, receive, send)
@@ -97,7 +106,7 @@ class Gate:
     async def _ping(self, scope: Scope, send: Send) -> None:
         if scope["method"] not in {"GET", "HEAD"}:
             await answer(send, 405, "Bad method", [(b"allow", b"GET, HEAD")])
-        elif reason := "draining" if self.draining else self._obstacle():
+        elif reason := "draining" if self.draining else self.obstacle():
             await answer(send, 503, reason)
         else:
             await answer(send, 200, "ok\n")
@@ -138,6 +147,8 @@ class Gate:
             status, reason = 500, "internal error"
         finally:
             self._held -= exchange.received
+        if status:
+            self._on_refused(scope, status, reason)
         if status and not exchange.answering:
             self.refused += 1
             await answer(send, status, reason, [(b"connection", b"close")] if status != 413 else [])

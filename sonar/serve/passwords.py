@@ -167,6 +167,11 @@ class PasswordFile:
         self._lines = lines
 
     @classmethod
+    def read(cls, path: Path) -> "PasswordFile":
+        """Return the file as it is, to look at; it may be empty."""
+        return cls(path, _read(path).splitlines())
+
+    @classmethod
     @contextlib.contextmanager
     def changing(cls, path: Path) -> Iterator["PasswordFile"]:
         """Give the file to be changed, made with mode 0600 if it is not there; write it when all is well.

@@ -64,6 +64,7 @@ class Spool(Generic[T]):
         self.waiting_bytes = 0
         self.total_bytes = 0
         self.busy_since: float | None = None
+        self.last_durable: float | None = None
         self._directory = directory
         self._settled = settled
         self._advanced = advanced
@@ -147,6 +148,7 @@ class Spool(Generic[T]):
             self._undo()
             self.obstacle = f"spool: {error.strerror}"
             return error
+        self.last_durable = time.time()
         self.total_bytes += len(data)
         segment, offset = self.committed
         if offset + len(data) >= SEGMENT_BYTES:

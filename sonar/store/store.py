@@ -21,6 +21,7 @@ SPOOL_DIRECTORY = ".spool"
 _MOST_WAITING_BYTES = 256 << 20
 _MOST_BACKLOG_BYTES = 4 << 30
 _HUNG_S = 20.0
+_LOOK_S = 0.5  # how old the knowledge of free room may be
 
 _Waiter = asyncio.Future[None] | concurrent.futures.Future[None]
 
@@ -33,10 +34,13 @@ class Store:
     """The one writer of a data root. Make it, append, close it.
 
     With `sync` false an append is answered when the system has taken it: it survives a crash of this process, but
-    not of the machine.
+    not of the machine. Appends are refused while less than `reserve_bytes` are free on the disk.
     """
 
-    def __init__(self, root: Path, *, sync: bool = True) -> None:
+    def __init__(self, root: Path, *, sync: bool = True, reserve_bytes: int = 0) -> None:
+        self._root = root
+        self._reserve_bytes = reserve_bytes
+        self._room: tuple[float, int] = (0.0, 0)  # when it was looked at, and what was there
         self._lock = _lock(root)
         self._loop: asyncio.AbstractEventLoop | None = None
         directory = root / SPOOL_DIRECTORY
@@ -78,7 +82,35 @@ class Store:
         """Why the store cannot be written at the moment, as far as is known; None if it can."""
         if not (self._spool.alive and self._distributor.alive):
             return "a thread of the store has died"
-        return self._spool.obstacle or self._distributor.obstacle
+        return self.refusal or self._distributor.obstacle
+
+    @property
+    def refusal(self) -> str | None:
+        """Why an append would be refused now, as far as is known; None if it would not be."""
+        if not (self._spool.alive and self._distributor.alive):
+            return "a thread of the store has died"
+        if self._spool.waiting_bytes > _MOST_WAITING_BYTES or self.backlog_bytes > _MOST_BACKLOG_BYTES:
+            return "too much waits to be written"
+        if self._reserve_bytes and self.free_bytes() < self._reserve_bytes:
+            return "the disk is down to its reserve"
+        return self._spool.obstacle
+
+    @property
+    def last_durable(self) -> float | None:
+        """When something was last made durable (seconds since 1970); None if nothing was yet."""
+        return self._spool.last_durable
+
+    def free_bytes(self) -> int:
+        """Return how much the disk has room for, as it was at most a moment ago."""
+        now = time.monotonic()
+        if now - self._room[0] > _LOOK_S:
+            try:
+                status = os.statvfs(self._root)
+            except OSError:
+                self._room = (now, 0)
+            else:
+                self._room = (now, status.f_bavail * status.f_frsize)
+        return self._room[1]
 
     @property
     def backlog_bytes(self) -> int:
@@ -98,10 +130,9 @@ class Store:
         os.close(self._lock)
 
     def _submit(self, appends: Sequence[Append], waiter: _Waiter) -> None:
-        if self._spool.waiting_bytes > _MOST_WAITING_BYTES or self.backlog_bytes > _MOST_BACKLOG_BYTES:
-            raise StoreUnavailableError("too much waits to be written")
-        if not (self._spool.alive and self._distributor.alive):
-            raise StoreUnavailableError("a thread of the store has died")
+        # A spool that has failed tries again with what comes: only that tells that there is room again at once.
+        if (refusal := self.refusal) and refusal is not self._spool.obstacle:
+            raise StoreUnavailableError(refusal)
         self._spool.submit(appends, waiter)
 
     def _settled(self, waiters: Sequence[_Waiter], error: OSError | None) -> None:

@@ -77,7 +77,9 @@ def application(site: "Site") -> "Starlette":
     add("/q", _site_page_root)
     for old in _OLD_ADDRESSES:
         add(f"/{old}", _moved, style=Style.PAGE, needs=None)
-    return Starlette(routes=routes, exception_handlers={404: _not_found, 405: _not_found})
+    app = Starlette(routes=routes, exception_handlers={404: _not_found})
+    app.router.redirect_slashes = False
+    return app
 
 
 async def _answer(verb: str, site: "Site", request: "Request", who: Identity, *, as_json_string: bool) -> Work:

@@ -206,7 +206,7 @@ class Endpoint:
     def _without_paths(self, text: str) -> str:
         """Return an error's text without the place of the data on this server."""
         clusters = self.site.clusters
-        for directory in (clusters.data, clusters.config):
+        for directory in (clusters.data, clusters.config, clusters.reports):
             if directory is not None:
                 text = text.replace(str(directory), "…")
         return text

@@ -7,10 +7,10 @@ that come back are looked at again. `sonar.web.questions.Asker` calls both aroun
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sonar.errors import SonarError
-from sonar.verbs.declare import Privacy, Result, Verb
+from sonar.verbs.declare import Privacy, Reads, Result, Verb
 
 if TYPE_CHECKING:
     from sonar.serve.passwords import Identity
@@ -41,7 +41,7 @@ def narrowed(verb: Verb, given: Mapping[str, Sequence[str]], who: "Identity") ->
     )
     if not can_select or not is_personal:
         return question
-    asked = set(question.get("user", ()))
+    asked = {name for text in question.get("user", ()) for name in text.split(",")}
     wanted = own if not asked or "-" in asked else asked & own
     question["user"] = sorted(wanted or own)
     if not wanted:  # somebody else's: nothing, as if there were none
@@ -49,8 +49,15 @@ def narrowed(verb: Verb, given: Mapping[str, Sequence[str]], who: "Identity") ->
     return question
 
 
-def restricted(verb: Verb, result: Result, who: "Identity") -> Result:
-    """Return the answer without the rows that are not the asker's own."""
+def restricted(verb: Verb, result: Result, who: "Identity", *, aliases: Mapping[str, str]) -> Result:
+    """Return the answer without the rows that are not the asker's own, or about clusters of others."""
+    if verb.reads is Reads.SITE:
+        import pyarrow as pa
+
+        names: list[Any] = result.rows.column("name").to_pylist()
+        return replace(
+            result, rows=result.rows.filter(pa.array([who.may_ask(name, aliases) for name in names], pa.bool_()))
+        )
     own = who.accounts
     if own is None or verb.privacy in (Privacy.PUBLIC, Privacy.FILTERED):
         return result

@@ -8,10 +8,12 @@ from sonar import verbs
 from sonar.config.clusters import Clusters, UnknownClusterError
 from sonar.errors import UsageError
 from sonar.names import ClusterName
-from sonar.verbs.declare import OptionType, Result, Verb
+from sonar.verbs.declare import OptionType, Reads, Result, Verb
 from sonar.web.privacy import narrowed, restricted
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sonar.render.formats import Format
     from sonar.serve.passwords import Identity
 
@@ -51,25 +53,34 @@ class Asker:
 
     def cluster_names(self) -> list[ClusterName]:
         """Return the clusters that this one may ask about."""
-        aliases = self.clusters.alias_table()
+        aliases = self.clusters.aliases()
         return [name for name in self.clusters.names() if self.who.may_ask(name, aliases)]
 
     def cluster(self, text: str) -> ClusterName:
         """Return the cluster of a name or alias; raise UnknownClusterError also for one that is somebody else's."""
         name = self.clusters.find(text)
-        if not self.who.may_ask(name, self.clusters.alias_table()):
+        if not self.who.may_ask(name, self.clusters.aliases()):
             raise UnknownClusterError(f"no cluster {text[:_LONGEST_NAME]!r}")
         return name
 
     def ask(self, verb_name: str, cluster: ClusterName | None, given: Mapping[str, Sequence[str]]) -> Answered:
         """Return a verb's answer about a cluster; None is for a verb that is about the site."""
         from sonar.verbs.parameters import query_of
+        from sonar.verbs.rows import chosen
 
         verb = verbs.verb(verb_name)
         question = narrowed(verb, given, self.who)
-        nodes = self.clusters.nodes(cluster) if cluster and verb.takes_config else None
-        query, fmt = query_of(verb, question, data=self.clusters.data / (cluster or ""), nodes=nodes, now=self.now)
-        return Answered(verb, restricted(verb, verb.run(query), self.who), fmt)
+        clusters = self.clusters
+        data: Path | tuple[Path, ...] = ()
+        nodes = reports = None
+        if cluster is not None:
+            data = clusters.data / cluster
+            nodes = clusters.nodes(cluster) if verb.takes_config else None
+            reports = clusters.reports and clusters.reports / cluster
+        query, fmt = query_of(verb, question, data=data, nodes=nodes, clusters=clusters, reports=reports, now=self.now)
+        # Rows that are not to be seen go before anything else looks at rows: no count or order may tell of them.
+        result = restricted(verb, verb.run(query), self.who, aliases=clusters.aliases())
+        return Answered(verb, chosen(verb, result, query), fmt)
 
 
 def question_of(verb: Verb, parameters: Sequence[tuple[str, str]]) -> tuple[str | None, dict[str, list[str]]]:
@@ -97,6 +108,10 @@ def question_of(verb: Verb, parameters: Sequence[tuple[str, str]]) -> tuple[str 
             raise UsageError(f"Bad parameter {name}: a flag is true or false")
     if len(names) > 1:
         raise UsageError("Bad parameter cluster")
+    if verb.reads is Reads.SITE:
+        if names:
+            raise UsageError("Bad parameter cluster: this is about all clusters")
+        return None, given
     if not names or not names[0]:
         raise UsageError("Missing `cluster`")
     return names[0], given

@@ -37,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--cluster-config", type=Path, metavar="DIR", help="where CLUSTER-config.json and cluster-aliases.json are"
     )
+    made.add_argument("--reports", type=Path, metavar="DIR", help="where the clusters' reports are, see report(8)")
     made.add_argument("--site-pages", type=Path, metavar="DIR", help="a site's own pages, served below /q/")
     who = made.add_mutually_exclusive_group()
     who.add_argument("--password-file", type=Path, metavar="FILE", help="who may ask, see sonar-passwords(5)")
@@ -59,13 +60,10 @@ def main(argv: Sequence[str]) -> int:
     log.setup("sonalyzed", verbose=args.verbose)
     if args.password_file is None and not args.allow_anonymous:
         raise UsageError("who may ask? Want --password-file FILE, or --allow-anonymous")
-    for name, directory in (
-        ("--data", args.data),
-        ("--cluster-config", args.cluster_config),
-        ("--site-pages", args.site_pages),
-    ):
+    for option in ("data", "cluster_config", "reports", "site_pages"):
+        directory = getattr(args, option)
         if directory is not None and not directory.is_dir():
-            raise UsageError(f"{name} is no directory: '{directory}'")
+            raise UsageError(f"--{option.replace('_', '-')} is no directory: '{directory}'")
 
     from sonar.serve.server import Limits, TlsFiles, listeners_of, serve
     from sonar.web.app import application
@@ -95,7 +93,11 @@ def _site(args: argparse.Namespace) -> "Site":
     from sonar.web.site import Site
     from sonar.web.workers import WorkLimits
 
-    clusters = Clusters(args.data.absolute(), args.cluster_config and args.cluster_config.absolute())
+    clusters = Clusters(
+        args.data.absolute(),
+        args.cluster_config and args.cluster_config.absolute(),
+        args.reports and args.reports.absolute(),
+    )
     identities = None if args.allow_anonymous else Identities.load(args.password_file)
     limits = WorkLimits(
         questions=args.queries, waiting=args.waiting, time_s=args.query_time, memory_bytes=args.query_memory

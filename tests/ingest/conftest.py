@@ -114,6 +114,10 @@ class Infiltrate:
 
     def stored(self) -> dict[str, bytes]:
         """Return the files of the log, by path below the data root."""
+        return {path: data for path, data in self.files().items() if not path.endswith(".jsonl")}
+
+    def files(self) -> dict[str, bytes]:
+        """Return the files of the log and the ledger, by path below the data root."""
         files = [path for path in self.data.rglob("*") if path.is_file() and ".spool" not in path.parts]
         return {str(path.relative_to(self.data)): path.read_bytes() for path in files}
 

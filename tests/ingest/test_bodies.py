@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from sonar.ingest import csv_lines
 from sonar.ingest.csv_lines import fields_of, sort_samples
 from sonar.ingest.json_values import TooDeepError, one_line, split_values, without_member
-from sonar.ingest.post import Refusal
+from sonar.ingest.post import Refusal, Rules
 
 NOW = 1_772_000_000
+DAY = Rules().record_day
 
 heads = st.sampled_from(
     [
@@ -41,18 +42,18 @@ bodies = st.one_of(
 
 @given(bodies)
 def test_uniform_bodies_are_sorted_as_line_by_line(body: bytes) -> None:
-    fast = csv_lines._sort_uniform(body, NOW)
-    plain = csv_lines._sort_each(body, NOW)
+    fast = csv_lines._sort_uniform(body, NOW, DAY)
+    plain = csv_lines._sort_each(body, NOW, DAY)
 
     if fast is not None:
         assert fast == plain
-    stored = b"".join(sort_samples(body, NOW).groups.values())
+    stored = b"".join(sort_samples(body, NOW, DAY).groups.values())
     assert sorted(stored.split()) == sorted(b"\n".join(plain.groups.values()).split())
 
 
 def test_usual_body_goes_the_fast_way() -> None:
     line = b'v=1,time=2025-01-07T12:05:01Z,host=a,user=u,cmd=c,"gpus=0,1","x=""y"""\n'
-    assert csv_lines._sort_uniform(line * 30, NOW) is not None
+    assert csv_lines._sort_uniform(line * 30, NOW, DAY) is not None
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,7 @@ def test_fields_of_a_record(line: bytes, fields: list[bytes] | None) -> None:
 def test_post_for_too_many_files_is_refused() -> None:
     body = b"".join(b"time=2025-01-07T12:05:01Z,host=h%d,x\n" % n for n in range(csv_lines.MOST_FILES + 1))
     with pytest.raises(Refusal, match="more than 4096 hosts"):
-        sort_samples(body, NOW)
+        sort_samples(body, NOW, DAY)
 
 
 json_values: st.SearchStrategy[Any] = st.recursive(

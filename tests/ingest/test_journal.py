@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sonar.ingest.app import IngestApp
+from sonar.ingest.books import Books
 from sonar.ingest.post import Rules
 from sonar.log import Throttle
 from sonar.serve.identities import Identities
@@ -22,7 +23,7 @@ Post = Callable[..., Coroutine[Any, Any, int]]
 
 def with_app(data: Path, password_file: Path, scenario: Callable[[Post], Coroutine[Any, Any, None]]) -> None:
     store = Store(data)
-    app = IngestApp(store, Identities.load(password_file), Rules())
+    app = IngestApp(store, Identities.load(password_file), Rules(), Books(data, store))
 
     async def post(path: str, query: str, body: bytes, password: str = PASSWORD) -> int:
         sent: list[Any] = []
@@ -59,7 +60,7 @@ def test_fields(tmp_path: Path, password_file: Path, caplog: pytest.LogCaptureFi
     assert told == [
         shared | stored | {"SONAR_STATUS": 200},
         shared | {"SONAR_STATUS": 401},
-        shared | {"SONAR_STATUS": 403},
+        shared | {"SONAR_STATUS": 403, "SONAR_CLUSTER": CLUSTER},
     ]
     assert not any(secret in caplog.text for secret in (PASSWORD, "wrong", "Basic"))
 

@@ -74,7 +74,14 @@ def running(root: Path, options: Sequence[str | Path], *, tls: bool = True) -> I
         certificate.cert_chain_pems[0].write_to_path(root / "tls.crt")
         certificate.private_key_pem.write_to_path(root / "tls.key")
         authority.cert_pem.write_to_path(root / "ca.crt")
-        listen = ["--listen-tls", "127.0.0.1:0", "--tls-cert", root / "tls.crt", "--tls-key", root / "tls.key"]
+        listen: list[str | Path] = [
+            "--listen-tls",
+            "127.0.0.1:0",
+            "--tls-cert",
+            root / "tls.crt",
+            "--tls-key",
+            root / "tls.key",
+        ]
     else:
         listen = ["--listen", "127.0.0.1:0"]
     log = root / "sonalyzed.log"

@@ -75,7 +75,8 @@ def test_an_answer_has_a_tag_and_is_not_sent_twice(server: Server) -> None:
 
 
 def test_large_answers_are_compressed_and_streamed(server: Server) -> None:
-    path = "/parse?cluster=demo&from=9d&fmt=csv,all"
+    day = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 9 * 86400))
+    path = f"/parse?cluster=demo&from={day}&to=2d&fmt=csv,all"
     plain = server.get(path)
     packed = server.get(path, headers={"accept-encoding": "gzip"}, decode=False)
 

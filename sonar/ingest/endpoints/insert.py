@@ -9,15 +9,16 @@ and a body may hold several. Only what decides where it goes is asked of it: sam
 version to the next, and all of them are kept.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from sonar.ingest.json_values import TooDeepError, one_line, split_values, without_member
 from sonar.ingest.post import JSON, Endpoint, Post, Refusal, Taken
-from sonar.names import BadNameError, HostName, host_name
-from sonar.store.layout import Append, Topic, envelope_path, errors_path, is_plausible, utc_day
-from sonar.times import parse_instant
+from sonar.names import BadNameError, ClusterName, host_name
+from sonar.store.layout import Append, Topic, envelope_path, errors_path, is_plausible
+from sonar.times import iso_text, parse_instant
 
 __all__ = ["ENDPOINTS", "take_envelopes", "topic_of"]
 
@@ -43,28 +44,31 @@ def topic_of(text: str, prefixes: frozenset[str]) -> Topic | None:
 
 def take_envelopes(post: Post, topic: Topic) -> Taken:
     """Take each envelope to its file, and the good ones even if there are bad ones beside them."""
-    taken = Taken()
+    taken = Taken(topic=topic.value)
     if not post.body.strip():
         raise Refusal(400, "request body is required")
     parts: dict[str, list[bytes]] = {}
-    reply: dict[str, str] = {}
+    facts: _Facts | None = None
     try:
         for raw, value in split_values(post.body):
             try:
-                path, facts = _place(post, topic, value, taken)
+                found = _place(post, topic, value, taken)
+            except Refusal as refusal:
+                taken.drop(refusal.reason, status=refusal.status)
+                continue
             except (_BadEnvelopeError, BadNameError) as error:
                 taken.drop(str(error))
                 continue
             if "token" in _object(value.get("meta")):
                 raw = without_member(raw, ("meta", "token"))  # noqa: PLW2901
-            parts.setdefault(path, []).append(one_line(raw))
-            taken.stored += 1
-            reply = reply or facts
+            line = one_line(raw)
+            parts.setdefault(found.path, []).append(line)
+            taken.count(found.cluster, found.node, 1, len(line) + 1, found.instant, found.instant)
+            facts = facts or found
     except TooDeepError as error:
         raise Refusal(400, str(error)) from None
     taken.appends = [Append(path, b"\n".join(lines) + b"\n") for path, lines in parts.items()]
-    taken.cluster, taken.host = reply.get("cluster", ""), reply.get("node", "")
-    taken.reply = orjson.dumps(reply)
+    taken.reply = facts.reply(topic) if facts else b""
     return taken
 
 
@@ -72,8 +76,22 @@ class _BadEnvelopeError(ValueError):
     pass
 
 
-def _place(post: Post, topic: Topic, value: Any, taken: Taken) -> tuple[str, dict[str, str]]:
-    """Return the file of an envelope, and what its sender is told about it."""
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What decides where an envelope goes. `node` is empty where it is of the whole cluster."""
+
+    path: str
+    cluster: ClusterName
+    node: str
+    time: str
+    instant: int
+
+    def reply(self, topic: Topic) -> bytes:
+        node = {"node": self.node} if self.node else {}
+        return orjson.dumps({"cluster": self.cluster, **node, "topic": topic.value, "time": self.time})
+
+
+def _place(post: Post, topic: Topic, value: Any, taken: Taken) -> _Facts:
     if not isinstance(value, dict):
         raise _BadEnvelopeError("not a JSON object")
     data, errors = value.get("data"), value.get("errors")
@@ -90,16 +108,12 @@ def _place(post: Post, topic: Topic, value: Any, taken: Taken) -> tuple[str, dic
         raise _BadEnvelopeError("no data.attributes")
     time, instant = _time(attributes, post.now)
     cluster = post.cluster(_text(attributes, "cluster"))
-    facts: dict[str, str] = {"cluster": cluster}
-    node: HostName | None = None
-    if topic.per_node:
-        node = host_name(_text(attributes, "node"))
-        facts["node"] = node
-    facts |= {"topic": topic.value, "time": time}
-    return envelope_path(cluster, utc_day(instant), topic, node), facts
+    node = host_name(_text(attributes, "node") or post.node) if topic.per_node else None
+    path = envelope_path(cluster, post.rules.envelope_day(time, instant), topic, node)
+    return _Facts(path, cluster, node or "", time, instant)
 
 
-def _place_errors(post: Post, topic: Topic, errors: Any, taken: Taken) -> tuple[str, dict[str, str]]:
+def _place_errors(post: Post, topic: Topic, errors: Any, taken: Taken) -> _Facts:
     """Place an envelope in which a sampler says what went wrong; its word goes to the journal too."""
     first = errors[0] if isinstance(errors, list) and errors else None
     if not isinstance(first, dict):
@@ -107,14 +121,14 @@ def _place_errors(post: Post, topic: Topic, errors: Any, taken: Taken) -> tuple[
     try:
         time, instant = _time(first, post.now)
     except _BadEnvelopeError:
-        time, instant = "", post.now
+        time, instant = iso_text(post.now), post.now
     cluster = post.cluster(_text(first, "cluster"))
     # Batch system and partitions are told by one node for the whole cluster, which need not say its name.
-    node = host_name(_text(first, "node") or ("unknown" if topic.per_node else "slurm"))
+    node = host_name(_text(first, "node") or post.node or ("unknown" if topic.per_node else "slurm"))
     detail = "".join(char if char.isprintable() else " " for char in _text(first, "detail")[:500])
     taken.notices.append(f"{node} of {cluster} reports: {detail}")
-    facts: dict[str, str] = {"cluster": cluster, "node": node, "topic": topic.value, "time": time}
-    return errors_path(cluster, utc_day(instant), node), facts
+    path = errors_path(cluster, post.rules.envelope_day(time, instant), node)
+    return _Facts(path, cluster, node, time, instant)
 
 
 def _time(attributes: dict[str, Any], now: int) -> tuple[str, int]:

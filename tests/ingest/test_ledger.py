@@ -1,0 +1,80 @@
+"""What infiltrate writes into the arrival ledger: beside the data, whatever becomes of the process."""
+
+import json
+import time
+from pathlib import Path
+
+from sonar.names import ClusterName
+from sonar.store.ledger import Arrival, read_arrivals, read_server_events, server_intervals
+
+from tests.ingest.conftest import CLUSTER, Infiltrate, Starter
+
+LINE = b"v=0.12.1,time=2025-01-07T12:05:01+01:00,host=c1-6,user=kim,cmd=lmp,job=998,cpu%=99.8\n"
+SAMPLED = 1736247901
+
+
+def arrivals(server: Infiltrate) -> list[Arrival]:
+    """Return what the ledger says of today."""
+    now = int(time.time())
+    return list(read_arrivals(server.data, ClusterName(CLUSTER), now - 600, now + 600))
+
+
+def test_accepted_posts(infiltrate: Infiltrate) -> None:
+    later = LINE.replace(b"12:05:01", b"12:10:01")
+    other = later.replace(b"c1-6", b"c1-7")
+    attributes = {"time": "2026-03-02T12:00:00Z", "slurm_jobs": []}
+    envelope = json.dumps({"meta": {}, "data": {"type": "job", "attributes": attributes}}).encode()
+
+    before = int(time.time())
+    assert infiltrate.post_csv(LINE).status == 200
+    assert infiltrate.post_csv(LINE + b"bad\n" + later).status == 200
+    assert infiltrate.post_csv(b"bad\n" + LINE + other).status == 200
+    assert infiltrate.post("/insert/jobs", envelope).status == 200
+    assert infiltrate.post_csv(b"").status == 200  # nothing arrived
+    infiltrate.stop()
+
+    found = arrivals(infiltrate)
+    assert [(a.host, a.endpoint, a.status, a.records, a.bytes, a.span, a.dropped) for a in found] == [
+        ("c1-6", "sonar-freecsv", 200, 1, len(LINE), 0, 0),
+        ("c1-6", "sonar-freecsv", 200, 2, 2 * len(LINE), 300, 1),
+        ("", "sonar-freecsv", 200, 0, 0, 0, 1),
+        ("c1-6", "sonar-freecsv", 200, 1, len(LINE), 0, 0),
+        ("c1-7", "sonar-freecsv", 200, 1, len(LINE), 0, 0),
+        ("", "insert/job", 200, 1, len(envelope) + 1, 0, 0),
+    ]
+    assert [a.newest for a in found[:2]] == [SAMPLED, SAMPLED + 300]
+    assert all(before <= a.at <= time.time() for a in found)
+    assert found[1].why == found[2].why == "Missing timestamp or host in Sonar sample data"
+
+
+def test_refused_posts_are_counted_together(infiltrate: Infiltrate) -> None:
+    assert infiltrate.post_csv(LINE).status == 200
+    assert infiltrate.post_csv(LINE, password="wrong").status == 401
+    assert infiltrate.post_csv(LINE, user="stranger", password="x").status == 401  # of no cluster that we know
+    for _ in range(3):
+        assert infiltrate.post_csv(b"bad\n" * 7).status == 400
+    assert infiltrate.post_csv(LINE, "fox.example.org").status == 403
+    assert infiltrate.request("GET", "/sonar-freecsv").status == 405
+    infiltrate.stop()
+
+    found = {(a.endpoint, a.status, a.why, a.posts, a.dropped, a.remote) for a in arrivals(infiltrate)[1:]}
+    assert found == {
+        ("sonar-freecsv", 401, "Unauthorized", 1, 0, "127.0.0.1"),
+        ("sonar-freecsv", 400, "Missing timestamp or host in Sonar sample data", 3, 21, "127.0.0.1"),
+        ("sonar-freecsv", 403, "Upload not authorized", 1, 0, "127.0.0.1"),
+    }
+
+
+def test_ledger_of_a_killed_server_has_what_it_answered(start: Starter, tmp_path: Path) -> None:
+    server = start()
+    assert server.post_csv(LINE).status == 200
+    server.kill()
+    server = start()
+    server.stop()
+
+    assert [a.records for a in arrivals(server)] == [1]
+    now = int(time.time())
+    events = list(read_server_events(server.data, now - 600, now + 600))
+    assert [event.event for event in events] == ["up", "up", "down"]
+    assert events[1].since == events[0].at
+    assert server_intervals(server.data, now - 600, now + 10)[-1].start == events[-1].at
