@@ -86,6 +86,8 @@ class Books:
         self, cluster: ClusterName, host: str, endpoint: str, status: int, why: str, remote: str, dropped: int = 0
     ) -> None:
         """Count a refused post."""
+        if status == 503:
+            self._watch_store()
         now = int(self._clock())
         kind = (cluster, host, endpoint, status, why[:_LONGEST_WHY])
         before = self._refused.get(kind)
