@@ -1,122 +1,111 @@
-"""The command naicreport: reports for web pages and for people."""
+"""The command naicreport: reports with their options from the declarations, on typer."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
 
 import sonar
+from sonar import report as reports
 from sonar.errors import SonarError, UsageError
+from sonar.report.declare import Call, Report
 from sonar.times import parse_instant, present
-
-if TYPE_CHECKING:
-    from sonar.report.answers import Answers
+from sonar.verbs.declare import Option, OptionType
 
 __all__ = ["main"]
 
-_OLD_NAMES = {"ml-webload": "load"}
-_BUCKETINGS = ("hourly", "daily", "none")
-
-app = typer.Typer(
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    help="Make the reports that web pages and people read. See naicreport(1).",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+_VERBOSE = Option("verbose", "tell on stderr what was read and written", OptionType.FLAG, "v")
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line and return its exit status: 0, 1 for an error while running, 2 for a wrong command line."""
-    arguments = list(argv)
-    if arguments and arguments[0] in _OLD_NAMES:
-        arguments[0] = _OLD_NAMES[arguments[0]]
-    usage_error: type[Exception] = typer.BadParameter.__mro__[1]
     try:
-        app(arguments or ["--help"], prog_name="naicreport", standalone_mode=False)
-    except usage_error as error:
-        raise UsageError(error.format_message()) from None  # type: ignore[attr-defined]
-    return 0 if arguments else UsageError.exit_status
+        return _dispatch([argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for argument in argv])
+    except UsageError as error:
+        name = reports.OLD_NAMES.get(argv[0], argv[0]) if argv else ""
+        topic = f" {name}" if name in reports.NAMES else ""
+        print(f"naicreport: {error} (try 'naicreport{topic} --help')", file=sys.stderr)
+        return error.exit_status
 
 
-@app.callback()
-def _program(
-    *,
-    version: Annotated[bool, typer.Option("--version", "-V", help="print the version")] = False,
-) -> None:
-    if version:
+def _dispatch(argv: Sequence[str]) -> int:
+    if not argv:
+        print(_overview(), file=sys.stderr, end="")
+        return UsageError.exit_status
+    name, *rest = argv
+    if name in {"help", "-h", "--help"}:
+        name, rest = (rest[0], ["--help"]) if rest and rest[0] not in {"-h", "--help"} else ("help", [])
+    name = reports.OLD_NAMES.get(name, name)
+    if name in {"-V", "--version", "version"}:
         print(f"naicreport {sonar.__version__}")
-        raise typer.Exit
+    elif name == "help":
+        print(_overview(), end="")
+    elif name in reports.NAMES:
+        _run(reports.report(name), rest)
+    else:
+        kind = "No such option before the report" if name.startswith("-") else "No such report"
+        raise UsageError(f"{kind}: {name!r}")
+    return 0
 
 
-@app.command("load")
-def _load(
-    *,
-    config_file: Annotated[Path, typer.Option(metavar="FILE", help="description of the nodes", show_default=False)],
-    data_dir: Annotated[
-        Path | None, typer.Option("--data-dir", "--data-path", metavar="DIR", help="root of the cluster's log tree")
-    ] = None,
-    report_dir: Annotated[
-        Path, typer.Option("--report-dir", "--output-path", metavar="DIR", help="where the files go")
-    ] = Path(),
-    tag: Annotated[str, typer.Option(metavar="TEXT", help="files are HOST-TEXT.json, a group's is TEXT.json")] = "",
-    group: Annotated[str, typer.Option(metavar="PATTERNS", help="one file for all hosts that match, added up")] = "",
-    hourly: Annotated[bool, typer.Option("--hourly", help="means over hours (the default)")] = False,
-    daily: Annotated[bool, typer.Option("--daily", help="means over days")] = False,
-    none: Annotated[bool, typer.Option("--none", help="the samples themselves")] = False,
-    with_downtime: Annotated[bool, typer.Option("--with-downtime", help="mark when host and GPUs were down")] = False,
-    interval: Annotated[
-        int, typer.Option(metavar="MINUTES", help="between samples; a gap of more than twice that is down time", min=1)
-    ] = 4,
-    since: Annotated[str, typer.Option("--from", "-f", metavar="DATE", help="first day, or how long ago")] = "1d",
-    until: Annotated[str, typer.Option("--to", "-t", metavar="DATE", help="last day, or how long ago; now")] = "",
-    now: Annotated[str, typer.Option(metavar="TIME", help="take this for the present time (RFC 3339)")] = "",
-    sonalyze: Annotated[
-        Path | None, typer.Option(metavar="PROGRAM", help="ask this program instead of answering in process")
-    ] = None,
-    files: Annotated[list[Path] | None, typer.Argument(metavar="FILE", help="files instead of a tree")] = None,
-) -> None:
-    """Write the load of each host over time, for charts."""
-    from sonar.report import load
-
-    if group and none:
-        raise UsageError("--group does not go with --none: adding up needs buckets")
-    if group and with_downtime:
-        raise UsageError("--group does not go with --with-downtime")
-    if not report_dir.is_dir():
-        raise SonarError(f"--report-dir is no directory: '{report_dir}'")
-    source_time = _present(now)
-    chosen = next((name for name in ("none", "daily") if {"none": none, "daily": daily}[name]), "hourly")
-    del hourly  # it is the default, and the weakest of the three
-    order = load.Order(
-        directory=report_dir.absolute(),
-        bucketing=chosen,
-        tag=_tag(tag),
-        group=group,
-        downtime_interval=interval if with_downtime else None,
+def _overview() -> str:
+    width = max(map(len, reports.NAMES))
+    lines = [f"  {name:<{width}}  {reports.report(name).summary}" for name in reports.NAMES]
+    return "\n".join(
+        [
+            "Usage: naicreport REPORT [OPTION ...] [-- FILE ...]",
+            "",
+            "Make the reports that web pages and people read.",
+            "",
+            "Verbs:",
+            *lines,
+            "",
+            "Options:",
+            "  -h, --help     Print this, or after a report its options",
+            "  -V, --version  Print the version",
+            "",
+            "See naicreport(1).",
+            "",
+        ]
     )
-    load.make(_answers(sonalyze, data_dir, files, config_file, since, until, source_time), order, source_time)
 
 
-def _answers(
-    sonalyze: Path | None,
-    data_dir: Path | None,
-    files: list[Path] | None,
-    config_file: Path,
-    since: str,
-    until: str,
-    now: int,
-) -> "Answers":
-    from sonar.report.answers import InProcess, Program, Source
+def _run(declared: Report, argv: Sequence[str]) -> None:
+    from sonar.cli.options import parse
 
-    if data_dir is not None and files:
-        raise UsageError("--data-dir and files do not go together")
-    if data_dir is None and not files:
-        raise UsageError("No data: give --data-dir, or files after --")
-    data = data_dir.absolute() if data_dir is not None else tuple(path.absolute() for path in files or ())
-    source = Source(data, since, until or None, config_file.absolute(), now)
-    return InProcess(source) if sonalyze is None else Program(sonalyze, source)
+    options = (*declared.options, _VERBOSE)
+    given = parse(f"naicreport {declared.name}", declared.summary, options, _renamed(declared, argv), "naicreport(1)")
+    if given is None:
+        return
+    if given.files and not declared.takes_files:
+        raise UsageError(f"{declared.name} takes no files")
+    call = Call(
+        given=given.options,
+        files=tuple(Path(name) for name in given.files),
+        now=_present(given.options.get("now", [""])[0]),
+        out=sys.stdout,
+    )
+    try:
+        declared.run(call)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # reading has its own messages: it is the output that cannot be written
+        raise SonarError(f"Standard output: {error.strerror}") from None
+
+
+def _renamed(declared: Report, argv: Sequence[str]) -> list[str]:
+    """Return the arguments with old spellings replaced, and a bare word as the option that it stands for."""
+    ours, at_files, files = list(argv), "--", list[str]()
+    if "--" in ours:
+        place = ours.index("--")
+        ours, files = ours[:place], [at_files, *ours[place + 1 :]]
+    if declared.positional and ours and not ours[0].startswith("-"):
+        ours = [f"--{declared.positional}", *ours]
+    for at, argument in enumerate(ours):
+        name, equals, value = argument.partition("=")
+        if name.startswith("--") and name[2:] in declared.old_options:
+            ours[at] = f"--{declared.old_options[name[2:]]}{equals}{value}"
+    return ours + files
 
 
 def _present(text: str) -> int:
@@ -126,9 +115,3 @@ def _present(text: str) -> int:
     if instant is None:
         raise UsageError(f"Invalid value for --now: {text!r} is no time such as 2024-01-31T12:00:00Z")
     return instant
-
-
-def _tag(text: str) -> str:
-    if "/" in text or text.startswith("."):
-        raise UsageError(f"Invalid value for --tag: {text!r} is no part of a file name")
-    return text

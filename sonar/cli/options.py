@@ -26,7 +26,9 @@ class Given:
     files: list[str]
 
 
-def parse(program: str, summary: str, options: Sequence[Option], argv: Sequence[str]) -> Given | None:
+def parse(
+    program: str, summary: str, options: Sequence[Option], argv: Sequence[str], page: str = "sonalyze(1)"
+) -> Given | None:
     """Return what the arguments say, or None where help was asked for and has been printed. Raise UsageError."""
     import typer
 
@@ -35,7 +37,7 @@ def parse(program: str, summary: str, options: Sequence[Option], argv: Sequence[
     app.command(
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
         options_metavar="[OPTION ...] [-- FILE ...]",
-        help=f"{summary}. See sonalyze(1).",
+        help=f"{summary}. See {page}.",
     )(_command(options))
     # typer does not name the base class of its own errors.
     usage_error: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "UsageError")

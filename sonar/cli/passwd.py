@@ -14,14 +14,15 @@ import typer
 
 import sonar
 from sonar.errors import SonarError, UsageError
+from sonar.paths import CONFIG
 
 if TYPE_CHECKING:
     from sonar.serve.passwords import Hash, Identity
 
 __all__ = ["main"]
 
-UPLOADS = Path("/etc/sonar/ingest-passwords")
-QUESTIONS = Path("/etc/sonar/query-passwords")
+UPLOADS = CONFIG / "ingest-passwords"
+QUESTIONS = CONFIG / "query-passwords"
 SHORTEST = 8  # characters: NIST SP 800-63B, section 5.1.1.1
 _GENERATED_BYTES = 24
 

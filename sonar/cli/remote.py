@@ -30,11 +30,11 @@ _LONGEST_MESSAGE = 2000
 _LARGEST_AUTH_FILE = 1 << 16
 
 
-def request_url(address: str, verb: Verb, cluster: str, question: Mapping[str, Sequence[str]]) -> str:
-    """Return the address of a question: the cluster, then the options in the order of their declaration."""
+def request_url(address: str, verb: Verb, cluster: str | None, question: Mapping[str, Sequence[str]]) -> str:
+    """Return the address of a question: the cluster if it is about one, then the options as they are declared."""
     from sonar.verbs.parameters import REMOTE_TRUE, options_of
 
-    parameters = [("cluster", cluster)]
+    parameters = [] if cluster is None else [("cluster", cluster)]
     for option in options_of(verb):
         texts = question.get(option.name, ())
         parameters += ((option.name, REMOTE_TRUE if option.type is OptionType.FLAG else text) for text in texts)

@@ -8,28 +8,47 @@ import pwd
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import sonar
 from sonar import verbs
 from sonar.errors import SonarError, UsageError
 from sonar.times import iso_text, present
-from sonar.verbs.declare import Option, OptionType, Verb
+from sonar.verbs.declare import Option, OptionType, Reads, Verb
 
 if TYPE_CHECKING:
+    from sonar.config.clusters import Clusters
+    from sonar.config.nodes import NodeTable
     from sonar.render.formats import Format
     from sonar.verbs.query import Query
 
 __all__ = ["main"]
 
+
+class _Source(TypedDict):
+    """Where an answer comes from: arguments of `query_of`."""
+
+    data: Path | Sequence[Path]
+    nodes: "NodeTable | None"
+    clusters: "Clusters | None"
+    reports: Path | None
+
+
 _SOURCE = (
     Option("data-path", "root of the log tree ($SONAR_ROOT, else ~/sonar/data)", OptionType.PATH, metavar="DIR"),
+    Option(
+        "jobanalyzer-dir",
+        "root of many clusters: data/, cluster-config/, reports/; with --cluster",
+        OptionType.PATH,
+        metavar="DIR",
+    ),
     Option("remote", "ask the server at this address", metavar="URL"),
-    Option("cluster", "cluster to ask about, with --remote", metavar="NAME"),
+    Option("cluster", "cluster to ask about, of a server or a directory of many", metavar="NAME"),
     Option("auth-file", "file with USER:PASSWORD, with --remote", OptionType.PATH, metavar="FILE"),
     Option("ca-file", "certificates to trust, with --remote", OptionType.PATH, metavar="FILE"),
 )
 _CONFIG = Option("config-file", "description of the nodes, for relative values", OptionType.PATH, metavar="FILE")
+_REPORTS = Option("report-dir", "where the reports of the cluster are", OptionType.PATH, metavar="DIR")
 _VERBOSE = Option("verbose", "tell on stderr what was read and dropped", OptionType.FLAG, "v")
 
 _HELP_WORDS = frozenset({"help", "-h", "--help"})
@@ -119,7 +138,7 @@ def _run(verb: Verb, argv: Sequence[str]) -> None:
     from sonar.cli.options import parse
     from sonar.verbs.parameters import options_of
 
-    config = (_CONFIG,) if verb.takes_config else ()
+    config = (*((_CONFIG,) if verb.takes_config else ()), *((_REPORTS,) if verb.reads is Reads.REPORTS else ()))
     given = parse(f"sonalyze {verb.name}", verb.summary, (*_SOURCE, *options_of(verb), *config, _VERBOSE), argv)
     if given is None:
         return
@@ -130,7 +149,7 @@ def _run(verb: Verb, argv: Sequence[str]) -> None:
         from sonar.render.formats import format_help
 
         print(format_help(verb), end="")
-    elif "remote" in source or "cluster" in source:
+    elif "jobanalyzer-dir" not in source and ("remote" in source or "cluster" in source):
         _ask_server(verb, question, source, given.files, verbose=verbose)
     else:
         _answer(verb, question, source, given.files, verbose=verbose)
@@ -140,15 +159,13 @@ def _answer(
     verb: Verb, question: Mapping[str, list[str]], source: Mapping[str, str], files: Sequence[str], *, verbose: bool
 ) -> None:
     """Answer from the log tree or from files, to stdout."""
-    from sonar.config.nodes import read_nodes
     from sonar.render.formats import write_result
     from sonar.verbs.parameters import asks_for_own_records, query_of
 
     query, fmt = query_of(
         verb,
         question,
-        data=[Path(name) for name in files] if files else _data_path(source.get("data-path")),
-        nodes=read_nodes(Path(source["config-file"])) if "config-file" in source else None,
+        **_source(verb, source, files),
         account=_account() if asks_for_own_records(verb, question) else None,
         now=present(),
     )
@@ -159,6 +176,41 @@ def _answer(
         _tell_what_was_read(query, fmt, result.rows.num_rows)
     _use_utf8()
     write_result(verb, result, fmt, sys.stdout)
+
+
+def _source(verb: Verb, source: Mapping[str, str], files: Sequence[str]) -> "_Source":
+    """Return where the answer comes from: files, one cluster's log tree, or a directory of many clusters."""
+    from sonar.config.clusters import Clusters
+    from sonar.config.nodes import read_nodes
+
+    nodes = read_nodes(Path(source["config-file"])) if "config-file" in source else None
+    reports = Path(source["report-dir"]) if "report-dir" in source else None
+    if "jobanalyzer-dir" not in source:
+        if verb.reads is Reads.SITE:
+            raise SonarError("--jobanalyzer-dir is needed, or --remote")
+        data = (
+            [Path(name) for name in files]
+            if files or verb.reads is Reads.REPORTS
+            else _data_path(source.get("data-path"))
+        )
+        return {"data": data, "nodes": nodes, "clusters": None, "reports": reports}
+    if files or "data-path" in source or "remote" in source:
+        raise SonarError("--jobanalyzer-dir cannot be used with --data-path, --remote or -- logfile ...")
+    root = Path(source["jobanalyzer-dir"])
+    clusters = Clusters(root / "data", root / "cluster-config", root / "reports")
+    if not clusters.data.is_dir():
+        raise SonarError(f"Not a directory: '{clusters.data}'")
+    if verb.reads is Reads.SITE:
+        return {"data": [], "nodes": None, "clusters": clusters, "reports": None}
+    if "cluster" not in source:
+        raise SonarError("--jobanalyzer-dir needs --cluster")
+    cluster = clusters.find(source["cluster"])
+    return {
+        "data": clusters.data / cluster,
+        "nodes": nodes if nodes is not None or not verb.takes_config else clusters.nodes(cluster),
+        "clusters": clusters,
+        "reports": reports or root / "reports" / cluster,
+    }
 
 
 def _ask_server(
@@ -173,7 +225,7 @@ def _ask_server(
             raise SonarError(f"--{name} may not be used with --remote or --cluster")
     if files:
         raise SonarError("-- logfile ... may not be used with --remote or --cluster")
-    if not ("remote" in source and "cluster" in source):
+    if not ("remote" in source and ("cluster" in source or verb.reads is Reads.SITE)):
         raise SonarError("--remote and --cluster must be used together")
     check_options(verb, question)
     if asks_for_own_records(verb, question):
@@ -183,7 +235,7 @@ def _ask_server(
         credentials=remote.credentials(Path(source["auth-file"]) if "auth-file" in source else None),
         ca_file=Path(source["ca-file"]) if "ca-file" in source else None,
     )
-    request = remote.request_url(server.address, verb, source["cluster"], question)
+    request = remote.request_url(server.address, verb, source.get("cluster"), question)
     if verbose:
         print(f"Request: {request}", file=sys.stderr)
     server.copy_answer(request, sys.stdout.buffer)
@@ -213,10 +265,11 @@ def _account() -> str:
 
 def _tell_what_was_read(query: "Query", fmt: "Format", rows: int) -> None:
     """Tell on stderr which files were read, what of them was dropped and why, and for which time."""
-    scan, window = query.scan, query.window
-    lines = [f"Log files: {len(scan.files)}", *(f"  {path}" for path in scan.files)]
-    lines += [f"Number of records discarded: {sum(scan.discarded.values())}"]
-    lines += [f"  {path}: {number} {reason}" for (path, reason), number in sorted(scan.discarded.items())]
+    window, files = query.window, [*query.scan.files, *query.topics.files]
+    discarded = query.scan.discarded + query.topics.discarded
+    lines = [f"Log files: {len(files)}", *(f"  {path}" for path in files)]
+    lines += [f"Number of records discarded: {sum(discarded.values())}"]
+    lines += [f"  {path}: {number} {reason}" for (path, reason), number in sorted(discarded.items())]
     for name, instant, active in (("From", window.start, window.start_active), ("To", window.end, window.end_active)):
         lines.append(f"{name}: {iso_text(instant) if active else 'as the data'}")
     lines += [f"Fields: {','.join(fmt.names)}", f"Number of rows: {rows}"]

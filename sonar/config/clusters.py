@@ -1,6 +1,7 @@
 """The clusters of a server: those with data, those described, and all their names.
 
 DATA/CLUSTER/                    the log tree of a cluster
+REPORTS/CLUSTER/                 its reports
 CONFIG/CLUSTER.conf              its description, sonar-cluster(5); CLUSTER.conf.d/*.conf are drop-ins
 CONFIG/CLUSTER-config.json       the original's description, where there is no CLUSTER.conf, or one without nodes
 CONFIG/cluster-aliases.json      [{"alias": "ml", "value": "mlx.example.org"}, ...], besides the aliases described
@@ -34,6 +35,7 @@ class Clusters:
 
     data: Path
     config: Path | None = None
+    reports: Path | None = None
 
     def names(self) -> list[ClusterName]:
         """Return the clusters that have data, sorted."""

@@ -20,9 +20,9 @@ from sonar import hosts
 from sonar.config import values
 from sonar.config.nodes import Node, NodeTable, read_json_description
 from sonar.config.policies import BUILT_IN, Policy
-from sonar.config.sections import ConfigError, Entry, Section, nearest, read_sections
+from sonar.config.sections import Entry, Section, nearest, read_sections
 from sonar.config.values import Kind
-from sonar.errors import SonarError
+from sonar.errors import ConfigError, SonarError
 from sonar.names import ClusterName, cluster_name
 
 __all__ = ["FEATURES", "KEYS", "Cluster", "Group", "Key", "read_description", "read_json"]

@@ -101,7 +101,7 @@ def _add(nodes: dict[str, Node], described: Any) -> None:
     gpumem_pct = _truth(described, "gpumem_pct")
     cross_node_jobs = _truth(described, "cross_node_jobs")
     if not gpu_cards and (gpumem_gb or gpumem_pct):
-        raise SonarError("Without gpu_cards there should be no gpumem_gb or gpumem_pct")
+        raise SonarError(f"Without gpu_cards there should be no gpumem_gb or gpumem_pct, host {pattern}")
     names = hosts.expand(pattern)
     if len(nodes) + len(names) > hosts.LARGEST_EXPANSION:
         raise SonarError(f"more than {hosts.LARGEST_EXPANSION} nodes")

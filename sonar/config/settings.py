@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 
 from sonar.config import values
 from sonar.config.files import directories, files_of
-from sonar.config.sections import ConfigError, Entry, nearest, read_sections
+from sonar.config.sections import Entry, nearest, read_sections
 from sonar.config.values import Kind
-from sonar.errors import SonarError
+from sonar.errors import ConfigError, SonarError
 from sonar.paths import CONFIG, STATE
 
 __all__ = [

@@ -21,7 +21,8 @@ from sonar.ingest.request import Request, check_media_type, header, parameters_o
 from sonar.log import Throttle
 from sonar.names import BadNameError, ClusterName, resolve_cluster
 from sonar.serve.gate import Receive, Scope, Send, answer, read_body
-from sonar.serve.identities import Identities, TooBusyError, basic_credentials
+from sonar.serve.identities import Identities, Identity, TooBusyError, basic_credentials
+from sonar.serve.passwords import ANY
 from sonar.store.store import Store, StoreUnavailableError
 
 __all__ = ["IngestApp"]
@@ -83,7 +84,7 @@ class IngestApp:
             endpoint, argument = route(scope, self._framed_path)
             request.endpoint = endpoint.name
             if endpoint.senders is None:
-                request.clusters = await self._clusters_of(scope, basic_credentials(header(scope, b"authorization")))
+                request.clusters = await self._clusters_of_request(scope)
             parameters = parameters_of(scope["query_string"])
             check_media_type(endpoint, parameters, header(scope, b"content-type"))
             async with AsyncExitStack() as stack:
@@ -113,6 +114,16 @@ class IngestApp:
         request = Request(scope, found[0].name if found else "")
         self.counts.refused(request.endpoint, status)
         self._enter(request, status, reason)
+
+    async def _clusters_of_request(self, scope: Scope) -> _Clusters:
+        """Return the clusters that the sender of a request may write. Raise Refusal.
+
+        Who shows a certificate, and no credentials, may write the clusters that it names.
+        """
+        authorization = header(scope, b"authorization")
+        if self._identities is not None and authorization is None and (names := scope.get("client_names")):
+            return Identity(names[0], clusters=frozenset(names) - {ANY}).may_write(self.rules.aliases)
+        return await self._clusters_of(scope, basic_credentials(authorization))
 
     async def _clusters_of(self, scope: Scope, credentials: Credentials | None) -> _Clusters:
         """Return the clusters that a sender may write. Raise Refusal."""

@@ -7,12 +7,16 @@ import logging
 import os
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sonar import log
 from sonar.config.aliases import read_aliases
 from sonar.config.settings import Ingest, load_settings
 from sonar.errors import UsageError
 from sonar.ingest.post import Rules
+
+if TYPE_CHECKING:
+    from sonar.serve.identities import Identities
 
 __all__ = ["run"]
 
@@ -27,22 +31,21 @@ def run(options: argparse.Namespace) -> int:
     from sonar.ingest.books import Books
     from sonar.ingest.counts import exposition
     from sonar.ingest.health import facts_of, gauges_of
-    from sonar.serve.identities import Identities
     from sonar.serve.server import Limits, TlsFiles, listeners_of, serve
     from sonar.store.store import Store
 
     log.setup("infiltrate", verbose=options.verbose)
     faulthandler.enable()  # the watchdog's SIGABRT leaves in the journal where the process hung
-    password_file = _password_file(options)
-    identities = Identities.load(password_file) if password_file is not None else None
+    tls = TlsFiles.find(options.tls_cert, options.tls_key, options.tls_client_ca)
+    identities = _identities(options, by_certificate=tls is not None and tls.client_ca is not None)
     if identities is not None and identities.in_plain_text:
         text = "%d passwords in '%s' are in plain text, going on; passwd(8) can hash them in place"
-        _log.warning(text, identities.in_plain_text, password_file)
+        _log.warning(text, identities.in_plain_text, identities.path)
     settings = _settings(options)
-    tls = TlsFiles.find(options.tls_cert, options.tls_key)
     listeners = listeners_of(options.listen, options.listen_tls)
     store = Store(options.data, sync=options.fsync == "group", reserve_bytes=settings.disk_reserve)
     books = Books(options.data, store)
+    books.begin()
     rules = Rules(
         aliases=read_aliases(options.aliases) if options.aliases else {},
         topic_prefixes=frozenset(settings.topic_prefixes),
@@ -113,17 +116,21 @@ def _settings(options: argparse.Namespace) -> Ingest:
     return settings
 
 
-def _password_file(options: argparse.Namespace) -> Path | None:
-    """Return the file with the users, from the option or systemd's credentials; None if anybody may upload."""
+def _identities(options: argparse.Namespace, *, by_certificate: bool) -> "Identities | None":
+    """Return the users, from the option or systemd's credentials; None if anybody may upload."""
+    from sonar.serve.identities import Identities
+
     if options.allow_anonymous:
         if options.password_file:
             raise UsageError("--allow-anonymous and --password-file exclude each other")
         _log.warning("anybody who can connect may write any cluster (--allow-anonymous)")
         return None
     if options.password_file:
-        return Path(options.password_file)
+        return Identities.load(options.password_file)
     if directory := os.environ.get("CREDENTIALS_DIRECTORY"):
         path = Path(directory, CREDENTIAL)
         if path.exists():
-            return path
-    raise UsageError("who may upload? Want --password-file FILE, or --allow-anonymous")
+            return Identities.load(path)
+    if by_certificate:
+        return Identities.nobody()
+    raise UsageError("who may upload? Want --password-file FILE, --tls-client-ca PEM, or --allow-anonymous")

@@ -34,3 +34,4 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--request-timeout", type=float, metavar="SECONDS", default=60.0, help="what an upload may take (default 60)")
     add("-v", "--verbose", action="store_true", help="log each upload")
     add_listening_options(parser)
+    add("--tls-client-ca", type=Path, metavar="PEM", help="authorities for clients' certificates, which then count too")

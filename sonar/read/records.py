@@ -15,7 +15,7 @@ from sonar.read.rows import Rows
 from sonar.read.schema import HEARTBEAT_COMMAND, HEARTBEAT_USER
 from sonar.times import parse_instant
 
-__all__ = ["read_records", "split_records"]
+__all__ = ["read_part", "read_records", "split_records"]
 
 # The version that stands for records from before there were tags.
 UNTAGGED_VERSION = "0.6.0"
@@ -42,6 +42,11 @@ _FLOAT = re.compile(r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|nan|inf|infin
 
 def read_records(data: bytes, rows: Rows, dropped: Counter[str]) -> None:
     """Add every good record of a file's bytes to `rows`, in order; count each bad one in `dropped` by reason."""
+    read_part(data.removeprefix(b"\xef\xbb\xbf"), rows, dropped)
+
+
+def read_part(data: bytes, rows: Rows, dropped: Counter[str]) -> None:
+    """Do the same with part of a file: whole records, from the start of a line on."""
     known: _Known = {}
     for fields in split_records(data, dropped):
         values = _sample(fields, known)

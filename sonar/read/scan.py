@@ -3,20 +3,17 @@
 Columns, when there are any, will come in here and nowhere else: whoever asks a scan need not know what it read.
 """
 
-import os
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sonar.errors import SonarError
 from sonar.names import NO_SAMPLES
 from sonar.read.envelopes import read_envelopes
-from sonar.read.records import read_records
 from sonar.read.rows import Rows
+from sonar.read.tree import files_of_days, read_bytes
 from sonar.times import DAY, day_of
 
 if TYPE_CHECKING:
@@ -107,15 +104,21 @@ class Scan:
 
     def _wanted(self, files: Sequence[LogFile]) -> "Iterator[pa.Table]":
         """Yield the tables of files, cut to the days and hosts asked for; JSON wins over CSV per host and instant."""
+        from sonar.read.tokens import Tokenizer
+
+        tokenizer = Tokenizer()
         seen: set[tuple[str, int]] = set()
-        for file in sorted(files, key=lambda file: not file.path.name.startswith(_ENVELOPES_PREFIX)):
-            content = _content(file)
-            rows = Rows()
+        for file in sorted(files, key=lambda file: file.path.suffix != ".json"):  # in whatever order files are named
+            content = read_bytes(file.path, must_exist=file.explicit)
             dropped: Counter[str] = Counter()
             is_json = file.is_json(content)
-            (read_envelopes if is_json else read_records)(content, rows, dropped)
+            if is_json:
+                rows = Rows()
+                read_envelopes(content, rows, dropped)
+                table = self._cut(rows.table())
+            else:
+                table = self._cut(tokenizer.table(content, dropped))
             self.discarded.update({(file.path, reason): number for reason, number in dropped.items()})
-            table = self._cut(rows.table())
             if is_json:
                 distinct = table.select(["host", "time"]).group_by(["host", "time"]).aggregate([])
                 seen.update(_moments(distinct))
@@ -169,47 +172,10 @@ def _split(table: "pa.Table") -> "Iterator[tuple[str, pa.Table]]":
             yield host, table.take(of_host)
 
 
-def _content(file: LogFile) -> bytes:
-    """Return the bytes of a file; of one that has vanished from the tree since it was listed, none."""
-    try:
-        return file.path.read_bytes()
-    except FileNotFoundError as error:
-        if not file.explicit:
-            return b""
-        raise SonarError(f"No such file or directory: '{file.path}'") from error
-    except OSError as error:
-        raise SonarError(f"{error.strerror}: '{file.path}'") from error
-
-
 def _files_of_days(root: Path, first: int, last: int, hosts: "HostPatterns | None") -> list[LogFile]:
     """Return the files of samples in the directories of these days (proleptic ordinals), in reading order."""
-    files = []
-    # `--from 1-1-1` is an honest way to ask for everything: look only into the years that there are.
-    years = [int(name) for name in _listed(root) if re.fullmatch("[0-9]{4}", name) and name != "0000"]
-    if years:
-        first = max(first, date(min(years), 1, 1).toordinal())
-        last = min(last, date(max(years), 12, 31).toordinal())
-    for ordinal in range(first, last + 1) if years else ():
-        day = date.fromordinal(ordinal)
-        directory = root / f"{day.year:04}" / f"{day.month:02}" / f"{day.day:02}"
-        try:
-            entries = [entry for entry in os.scandir(directory) if entry.is_file()]
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError as error:
-            raise SonarError(f"{error.strerror}: '{directory}'") from error
-        for entry in entries:
-            host = _host_of(entry.name)
-            if host and (hosts is None or hosts.match(host)):
-                files.append(LogFile(Path(entry.path), host))
-    return sorted(files)
-
-
-def _listed(directory: Path) -> list[str]:
-    try:
-        return os.listdir(directory)
-    except OSError as error:
-        raise SonarError(f"{error.strerror}: '{directory}'") from error
+    named = ((path, _host_of(path.name)) for path in files_of_days(root, first, last))
+    return sorted(LogFile(path, host) for path, host in named if host and (hosts is None or hosts.match(host)))
 
 
 def _host_of(name: str) -> str:

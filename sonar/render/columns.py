@@ -14,6 +14,7 @@ __all__ = [
     "choose",
     "constant",
     "filled",
+    "first_characters",
     "join",
     "longest",
     "map_distinct",
@@ -34,9 +35,14 @@ def constant(text: str, length: int) -> Column:
     return pa.repeat(pa.scalar(text, pa.string()), length)
 
 
-def filled(texts: Column) -> Column:
-    """Replace nulls by empty texts."""
-    return _column(_kernels.fill_null(texts, "") if texts.null_count else texts)
+def filled(texts: Column, text: str = "") -> Column:
+    """Replace nulls by a text."""
+    return _column(_kernels.fill_null(texts, text) if texts.null_count else texts)
+
+
+def first_characters(texts: Column, number: int) -> Column:
+    """Cut texts to so many characters."""
+    return _column(_kernels.utf8_slice_codeunits(texts, 0, number))
 
 
 def join(*parts: "Column | str", between: str = "", skip_nulls: bool = False) -> Column:

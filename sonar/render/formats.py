@@ -84,7 +84,7 @@ def parse_format(verb: "Verb", spec: str | None) -> Format:
     fields: list[Field] = []
     words: list[str] = []
     unknown: list[str] = []
-    known = {field.name: field for field in verb.fields}
+    known = {named.name: named for field in verb.fields for named in field.by_each_name()}
     for word in _words(verb, verb.default_fields if spec is None else spec):
         if field := known.get(word) or _modified(known, word):
             fields.append(field)
@@ -115,7 +115,7 @@ def parse_format(verb: "Verb", spec: str | None) -> Format:
 
 def _words(verb: "Verb", spec: str) -> Iterator[str]:
     """Give the words of a format, aliases replaced by what they stand for."""
-    names = {field.name for field in verb.fields}
+    names = {name for field in verb.fields for name in (field.name, *field.aliases)}
     for word in spec.split(","):
         if word in names:
             yield word
@@ -146,7 +146,8 @@ def format_help(verb: "Verb") -> str:
         return [f"  {name:{width}}  {text}".rstrip() for name, text in listed]
 
     def describe(field: Field) -> str:
-        return f"{field.help} ({field.kind.value}{', ' + field.unit if field.unit else ''})"
+        also = f"; also {', '.join(field.aliases)}" if field.aliases else ""
+        return f"{field.help} ({field.kind.value}{', ' + field.unit if field.unit else ''}){also}"
 
     lines = ["Syntax:", "  --fmt=(field|alias|control),...", "", "Fields:"]
     lines += table((field.name, describe(field)) for field in sorted(verb.fields, key=lambda field: field.name))

@@ -26,15 +26,17 @@ _LARGEST_WHOLE = float(2**63)  # whole numbers from here on are printed as float
 _LIST_SEPARATOR = "\0"
 
 
-def texts_of(column: "pa.ChunkedArray[Any] | pa.Array[Any]", kind: Kind, *, short_hosts: bool = False) -> Column:
-    """Return the text of each value of a column of raw values; a null is empty.
+def texts_of(
+    column: "pa.ChunkedArray[Any] | pa.Array[Any]", kind: Kind, *, short_hosts: bool = False, missing: str = ""
+) -> Column:
+    """Return the text of each value of a column of raw values; that of a null is `missing`.
 
     With `short_hosts` a set of hosts is written with the first elements of the names only.
     """
     array: Any = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if pa.types.is_dictionary(array.type):
-        return filled(texts_of(array.dictionary, kind, short_hosts=short_hosts).take(array.indices))
-    return filled(_host_texts(array, short=short_hosts) if kind is Kind.HOSTS else _PRINTERS[kind](array))
+        return filled(texts_of(array.dictionary, kind, short_hosts=short_hosts).take(array.indices), missing)
+    return filled(_host_texts(array, short=short_hosts) if kind is Kind.HOSTS else _PRINTERS[kind](array), missing)
 
 
 def number_text(number: float) -> str:
@@ -104,6 +106,11 @@ def _whole_units(values: Any, unit: int) -> Any:
     return _kernels.floor(_kernels.divide(values.cast(pa.float64()), float(unit))).cast(pa.int64())
 
 
+def _column(texts: Any) -> Column:
+    column: Column = texts
+    return column
+
+
 def _cast(values: Any) -> Column:
     texts: Column = values.cast(pa.string())
     return texts
@@ -111,6 +118,7 @@ def _cast(values: Any) -> Column:
 
 _PRINTERS: dict[Kind, Callable[[Any], Column]] = {
     Kind.TEXT: _cast,
+    Kind.WORDS: lambda words: _column(_kernels.binary_join(words.cast(pa.list_(pa.string())), ",")),
     Kind.INT: partial(_whole_texts, np.trunc),
     Kind.FLOAT: _float_texts,
     Kind.CEIL: partial(_whole_texts, np.ceil),

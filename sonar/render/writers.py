@@ -16,6 +16,7 @@ from sonar.render.columns import (
     choose,
     constant,
     filled,
+    first_characters,
     join,
     longest,
     map_matching,
@@ -31,7 +32,7 @@ from sonar.verbs.declare import Field, Kind
 __all__ = ["block_texts", "cells", "write"]
 
 # Kinds whose texts hold nothing that would have to be quoted or replaced.
-_PLAIN = frozenset(Kind) - {Kind.TEXT, Kind.HOSTS, Kind.GPUS}
+_PLAIN = frozenset(Kind) - {Kind.TEXT, Kind.WORDS, Kind.HOSTS, Kind.GPUS}
 _ROWS_AT_ONCE = 1 << 16  # lines put together before they are written: bounds memory
 _CONTROLS = "[\\x00-\\x1f\\x7f-\\x{9f}]"  # what a terminal may take for a command
 _BLANKS = "[\\x00-\\x20\\x7f-\\x{9f}]"
@@ -72,7 +73,9 @@ def block_texts(rows: pa.Table, spans: Iterable[tuple[int, int]], fmt: Format) -
 def cells(rows: pa.Table, field: Field, fmt: Format) -> Column:
     """Return the field's texts; null where `nodefaults` leaves the value out."""
     short = fmt.style in (Style.FIXED, Style.AWK)
-    column = texts_of(rows.column(field.source), field.kind, short_hosts=short)
+    column = texts_of(rows.column(field.source), field.kind, short_hosts=short, missing=field.missing)
+    if field.longest and fmt.style is Style.FIXED:
+        column = first_characters(column, field.longest)
     if fmt.nodefaults and field.default is not None:
         return choose(column, field.default, None)
     return column

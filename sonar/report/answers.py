@@ -12,15 +12,23 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sonar.errors import SonarError
+from sonar.errors import SonarError, UsageError
+from sonar.times import day_of
 
 if TYPE_CHECKING:
-    from sonar.config.nodes import NodeTable
+    import numpy as np
 
-__all__ = ["Answers", "InProcess", "Program", "Source"]
+    from sonar.config.nodes import NodeTable
+    from sonar.report.declare import Call
+
+__all__ = ["FLAG", "NODES", "WINDOW", "Answers", "InProcess", "Means", "Program", "Source", "answers_for"]
 
 _TIMEOUT_S = 3600
 FLAG = "true"
+
+# Where the window and the nodes' description go among the options of an external program.
+WINDOW = "(window)"
+NODES = "(nodes)"
 
 Options = Mapping[str, Sequence[str]]
 
@@ -36,11 +44,51 @@ class Source:
     now: int
 
 
+def answers_for(call: "Call") -> "Answers":
+    """Return who answers the questions of a report as its call has it: this process, or a program."""
+    data, config = call.path("data-dir"), call.path("config-file")
+    if data is not None and call.files:
+        raise UsageError("--data-dir and files do not go together")
+    if data is None and not call.files:
+        raise UsageError("No data: give --data-dir, or files after --")
+    if config is None:
+        raise UsageError("--config-file must be given")
+    source = Source(
+        data or tuple(path.absolute() for path in call.files),
+        call.text("from", "1d"),
+        call.text("to") or None,
+        config,
+        call.now,
+    )
+    program = call.path("sonalyze")
+    return InProcess(source) if program is None else Program(program, source)
+
+
 class Answers(Protocol):
     """Somebody who answers questions about a source."""
 
     def ask(self, verb: str, options: Options) -> Any:
-        """Return the answer to a question as JSON: options by name, with their texts; a flag's is `true`."""
+        """Return the answer to a question as JSON: options by name, with their texts; a flag's is `true`.
+
+        The window and the nodes are those of the source; WINDOW and NODES among the options say where a program that is
+        asked wants them.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """The samples of one host: instants, and values by name."""
+
+    time: "np.ndarray"
+    values: Mapping[str, "np.ndarray"]
+
+    def since(self, start: int) -> dict[str, float | None]:
+        """Return the means of the samples after an instant, to a tenth, by name; None for what is not a number."""
+        import numpy as np
+
+        within = self.time > start
+        means = {name: float(np.mean(values[within])) for name, values in self.values.items() if within.any()}
+        return {name: round(mean, 1) if np.isfinite(mean) else None for name, mean in means.items()}
 
 
 class InProcess:
@@ -69,11 +117,34 @@ class InProcess:
         declared = verbs.verb(verb)
         window = {"from": [self._source.since]} | ({"to": [self._source.until]} if self._source.until else {})
         nodes: NodeTable | None = self._nodes if declared.takes_config else None
-        given = {**window, **{name: list(values) for name, values in options.items()}}
+        own = {name: list(values) for name, values in options.items() if name not in {WINDOW, NODES}}
+        given = {**window, **own}
         query, fmt = query_of(declared, given, data=self._source.data, nodes=nodes, now=self._source.now)
         out = StringIO()
         write_result(declared, declared.run(query), fmt, out)
         return json.loads(out.getvalue())
+
+    def series(self, fields: Mapping[str, str], since: int) -> dict[str, "Means"]:
+        """Return each host's samples from an instant on: by name, the values of the fields of the verb load.
+
+        A value relative to what nobody described is not known.
+        """
+        from sonar import verbs
+        from sonar.verbs.parameters import query_of
+
+        verb = verbs.verb("load")
+        names = list(fields.values())
+        given = {"from": [day_of(since).isoformat()], "none": [FLAG], "fmt": ["json,datetime,cpu"]}
+        if self._source.until:
+            given["to"] = [self._source.until]
+        query, _fmt = query_of(verb, given, data=self._source.data, nodes=self._nodes, now=self._source.now)
+        result = verb.run(query)
+        found = {}
+        for title, first, length in result.blocks or ():
+            rows = result.rows.slice(first, length)
+            values = {name: rows.column(of).to_numpy() for name, of in zip(fields, names, strict=True)}
+            found[title] = Means(rows.column("time").to_numpy(), values if title in self._nodes else {})
+        return found
 
     def _described_hosts(self, options: Options) -> list[str]:
         asked = {name: values for name, values in options.items() if name == "host"}
@@ -96,30 +167,12 @@ class Program:
         self._source = source
 
     def ask(self, verb: str, options: Options) -> Any:
-        """Return what the program prints; what it says on stderr is passed on."""
-        source = self._source
-        config = ["--config-file", str(source.config)] if verb == "load" else []
-        interval = options.get("interval", ())
-        before = ["--interval", *interval] if interval else []
-        flags = [f"--{name}" for name in ("only-down",) if name in options]
-        window = ["--from", source.since, *(["--to", source.until] if source.until else [])]
-        after = []
+        """Return what the program prints; arguments in the order of the options, and pass on its stderr."""
+        argv = [str(self._program), verb]
         for name, values in options.items():
-            if name not in {"fmt", "interval", "only-down"}:
-                for value in values:
-                    after += [f"--{name}"] if value == FLAG else [f"--{name}", value]
-        data = ["--data-path", str(source.data)] if isinstance(source.data, Path) else ["--", *map(str, source.data)]
-        argv = [
-            str(self._program),
-            verb,
-            *config,
-            *before,
-            *flags,
-            f"--fmt={options['fmt'][0]}",
-            *window,
-            *after,
-            *data,
-        ]
+            argv += self._arguments(name, values)
+        source = self._source
+        argv += ["--data-path", str(source.data)] if isinstance(source.data, Path) else ["--", *map(str, source.data)]
         try:
             done = subprocess.run(
                 argv, capture_output=True, text=True, timeout=_TIMEOUT_S, stdin=subprocess.DEVNULL, check=False
@@ -133,3 +186,15 @@ class Program:
             return json.loads(done.stdout)
         except ValueError as error:
             raise SonarError(f"While running {self._program} {verb}: its output is no JSON: {error}") from error
+
+    def _arguments(self, name: str, values: Sequence[str]) -> list[str]:
+        source = self._source
+        if name == WINDOW:
+            return ["--from", source.since, *(["--to", source.until] if source.until else [])]
+        if name == NODES:
+            return ["--config-file", str(source.config)]
+        if name == "fmt":
+            return [f"--fmt={values[0]}"]
+        if name == "user":
+            return [f"-u{value}" for value in values]
+        return [word for value in values for word in ([f"--{name}"] if value == FLAG else [f"--{name}", value])]

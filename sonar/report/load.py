@@ -11,14 +11,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from sonar.errors import SonarError
+from sonar.errors import SonarError, UsageError
 from sonar.hosts import split_list
 from sonar.names import host_name
-from sonar.report.answers import FLAG, Answers
+from sonar.report.answers import FLAG, NODES, WINDOW, Answers, answers_for
+from sonar.report.declare import CONFIG, DATA, FROM, NOW, SONALYZE, TO, Call, Report
 from sonar.report.publish import publish
 from sonar.times import minute_text
+from sonar.verbs.declare import Option, OptionType
 
-__all__ = ["Order", "make"]
+__all__ = ["REPORT", "Order", "make", "number_of"]
 
 _FIELDS = "json,datetime,cpu,mem,gpu,gpumem,rcpu,rmem,rgpu,rgpumem,gpus,host"
 
@@ -36,7 +38,7 @@ class Order:
 
 def make(answers: Answers, order: Order, now: int) -> list[Path]:
     """Write the files and return their paths; a host whose values are damaged does not keep the others from theirs."""
-    options: dict[str, Sequence[str]] = {"fmt": [_FIELDS], order.bucketing: [FLAG]}
+    options: dict[str, Sequence[str]] = {NODES: (), "fmt": [_FIELDS], WINDOW: (), order.bucketing: [FLAG]}
     if order.group:
         options |= {"group": [FLAG], "host": split_list(order.group)}
     systems = answers.ask("load", options)
@@ -66,7 +68,7 @@ def _document(
 ) -> dict[str, Any]:
     """Return the content of one file, members in the order that readers of old know."""
     labels = [record["datetime"] for record in records]
-    series = {name: [_number(record[name]) for record in records] for name in ("rcpu", "rmem", "rgpu", "rgpumem")}
+    series = {name: [number_of(record[name]) for record in records] for name in ("rcpu", "rmem", "rgpu", "rgpumem")}
     has_gpus = int(facts["gpucards"]) > 0 and None not in series["rgpu"] and None not in series["rgpumem"]
     document: dict[str, Any] = {
         "date": minute_text(now),
@@ -88,7 +90,7 @@ def _document(
     return document
 
 
-def _number(text: str) -> float | int | None:
+def number_of(text: str) -> float | int | None:
     """Return the number behind a text, null for what is none."""
     try:
         value = float(text)
@@ -110,7 +112,9 @@ class _Period:
 
 def _down_periods(answers: Answers, interval: int) -> dict[str, list[_Period]]:
     """Return the down times of each host."""
-    options = {"interval": [str(interval)], "only-down": [FLAG], "fmt": ["json,device,host,start,end"]}
+    options: dict[str, Sequence[str]] = {
+        "interval": [str(interval)], "only-down": [FLAG], "fmt": ["json,device,host,start,end"], WINDOW: ()
+    }  # fmt: skip
     periods: dict[str, list[_Period]] = {}
     for row in answers.ask("uptime", options):
         periods.setdefault(row["host"], []).append(_Period(row["device"], row["start"], row["end"]))
@@ -131,3 +135,51 @@ def _marks(labels: Sequence[str], periods: Sequence[_Period]) -> list[int]:
         if labels
         else []
     )
+
+
+def _run(call: Call) -> None:
+    call.required("config-file")
+    group, with_downtime = call.text("group"), call.flag("with-downtime")
+    if group and call.flag("none"):
+        raise UsageError("--group does not go with --none: adding up needs buckets")
+    if group and with_downtime:
+        raise UsageError("--group does not go with --with-downtime")
+    directory = call.path("report-dir") or Path.cwd()
+    if not directory.is_dir():
+        raise SonarError(f"--report-dir is no directory: '{directory}'")
+    tag = call.text("tag")
+    if "/" in tag or tag.startswith("."):
+        raise UsageError(f"Invalid value for --tag: {tag!r} is no part of a file name")
+    order = Order(
+        directory=directory,
+        bucketing=next((name for name in ("none", "daily") if call.flag(name)), "hourly"),
+        tag=tag,
+        group=group,
+        downtime_interval=call.count("interval", 4) if with_downtime else None,
+    )
+    written = make(answers_for(call), order, call.now)
+    call.tell(f"{len(written)} files written to '{directory}'")
+
+
+REPORT = Report(
+    "load",
+    "Write the load of each host over time, for charts",
+    (
+        SONALYZE,
+        CONFIG,
+        DATA,
+        Option("report-dir", "where the files go; here unless given", OptionType.PATH, metavar="DIR"),
+        Option("tag", "files are HOST-TEXT.json, a group's is TEXT.json", metavar="TEXT"),
+        Option("group", "one file for all hosts that match, added up", metavar="PATTERNS"),
+        Option("hourly", "means over hours (the default)", OptionType.FLAG),
+        Option("daily", "means over days", OptionType.FLAG),
+        Option("none", "the samples themselves", OptionType.FLAG),
+        Option("with-downtime", "mark when host and GPUs were down", OptionType.FLAG),
+        Option("interval", "minutes between samples; a gap of more than twice that is down time", metavar="MINUTES"),
+        FROM,
+        TO,
+        NOW,
+    ),
+    _run,
+    old_options={"data-path": "data-dir", "output-path": "report-dir"},
+)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from sonar.serve.tls import client_names
+
 if TYPE_CHECKING:
     import asyncio
     import socket
@@ -30,6 +32,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self.waiting_since: float | None = None
         self.fresh = True  # no request has been seen yet
+        self.client_names: tuple[str, ...] = ()  # in the certificate that the client has shown
         self._in_headers = False
         self._header_bytes = 0
 
@@ -37,6 +40,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Take a new connection, or close it if there are too many."""
         super().connection_made(transport)
         self.waiting_since = time.monotonic()
+        self.client_names = client_names(transport)
         if len(self.connections) > MAX_CONNECTIONS:
             transport.close()
 
@@ -54,6 +58,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Note that headers have begun."""
         super().on_message_begin()
+        self.scope["client_names"] = self.client_names  # type: ignore[typeddict-unknown-key]
         self._in_headers = True
         self._header_bytes = 0
 

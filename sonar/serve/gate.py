@@ -82,7 +82,7 @@ class Gate:
         self.refused = 0  # answered here
         self.in_progress = 0
         self._app = app
-        self._obstacle = obstacle
+        self.obstacle = obstacle
         self._on_refused = on_refused
         self._facts = facts
         self._metrics = metrics
@@ -116,7 +116,7 @@ class Gate:
             await answer(send, 405, "Bad method", [(b"allow", b"GET, HEAD")])
             return
         if path == "/ready":
-            why = "draining" if self.draining else self._obstacle()
+            why = "draining" if self.draining else self.obstacle()
             status, media_type = 503 if why else 200, b"application/json"
             body = json.dumps({"ready": not why, "why": why, **self._clock(), **self._facts()}) + "\n"
         elif path == "/metrics" and self._metrics is not None:

@@ -41,8 +41,8 @@ class TooManyFailuresError(TooBusyError):
 class Identities:
     """The users of one password file."""
 
-    def __init__(self, path: Path, entries: Sequence[Entry], backoff: Backoff | None = None) -> None:
-        self._path = path
+    def __init__(self, path: Path | None, entries: Sequence[Entry], backoff: Backoff | None = None) -> None:
+        self.path = path
         self._backoff = backoff or Backoff()
         self._key = secrets.token_bytes(32)
         self._who: dict[str, Identity] = {}
@@ -58,9 +58,15 @@ class Identities:
         """Read a password file; raise SonarError, naming file and line, if it must not or cannot be used."""
         return cls(path, read_entries(path))
 
+    @classmethod
+    def nobody(cls) -> "Identities":
+        """Return what lets in no password at all: for where only certificates count."""
+        return cls(None, ())
+
     def reload(self) -> None:
         """Read the file again; raise SonarError and keep the users as they are if it is bad."""
-        self._adopt(read_entries(self._path))
+        if self.path is not None:
+            self._adopt(read_entries(self.path))
 
     def __len__(self) -> int:
         """Return the number of users."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from sonar import notify
 from sonar.errors import SonarError, UsageError
-from sonar.log import Throttle
+from sonar.log import Event, Throttle, about
 from sonar.serve.gate import App, Gate, Limits, Scope
 from sonar.serve.sockets import Listener, listeners_of, parse_address, write_port_file
 from sonar.serve.tls import TlsFiles, renew, tls_context
@@ -109,7 +109,10 @@ class _Service:
         loop.add_signal_handler(signal.SIGHUP, self._reload)
 
         servers = await self._start(gate)
-        tasks = [asyncio.create_task(task) for task in (self._tell_status(), self._feed_watchdog(), _sweep(servers))]
+        tasks = [
+            asyncio.create_task(task)
+            for task in (self._tell_status(gate.obstacle), self._feed_watchdog(), _sweep(servers))
+        ]
         if self._work is not None:
             tasks.append(asyncio.create_task(self._work()))
         if self._port_file is not None:
@@ -166,16 +169,18 @@ class _Service:
             if self._context is not None and self._tls is not None:
                 renew(self._context, self._tls)
         except SonarError as error:
-            _log.error("reload failed, keeping what was loaded before: %s", error)
+            _log.error("reload failed, keeping what was loaded before: %s", error, extra=about(Event.RELOAD_FAILED))
             notify.ready(f"reload failed: {error}")
             return
-        _log.info("reloaded in %.0f ms", (time.monotonic() - begun) * 1000)
+        _log.info("reloaded in %.0f ms", (time.monotonic() - begun) * 1000, extra=about(Event.RELOADED))
         notify.ready(self._status())
 
-    async def _tell_status(self) -> None:
+    async def _tell_status(self, obstacle: Callable[[], str | None]) -> None:
         told = ""
+        blocked: str | None = None
         while True:
             await asyncio.sleep(STATUS_S)
+            blocked = _tell_obstacle(blocked, obstacle())
             if (text := self._status()) != told:
                 notify.status(text)
                 told = text
@@ -191,8 +196,18 @@ class _Service:
             if is_well:
                 notify.watchdog()
             else:
-                _log.warning("%s fails its check of itself, not feeding the watchdog", self._name)
+                text = "%s fails its check of itself, not feeding the watchdog"
+                _log.warning(text, self._name, extra=about(Event.SELF_CHECK_FAILED))
             await asyncio.sleep(period)
+
+
+def _tell_obstacle(before: str | None, now: str | None) -> str | None:
+    """Log when requests begin to be refused and when they are taken again; return what is in the way now."""
+    if now is not None and before is None:
+        _log.error("requests are refused: %s", now, extra=about(Event.STORE_BLOCKED))
+    if now is None and before is not None:
+        _log.warning("requests are taken again", extra=about(Event.STORE_FREE))
+    return now
 
 
 async def _sweep(servers: "list[tuple[Server, asyncio.Task[None]]]") -> None:

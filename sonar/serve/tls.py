@@ -1,33 +1,51 @@
-"""The certificate and key of a server, and the TLS context made of them."""
+"""The certificate and key of a server, the TLS context made of them, and what a client's certificate says.
+
+TLS is 1.2 or newer. With `client_ca` a client may show a certificate, which must then be signed by one of the
+authorities in that file, for use by clients; where the file has a revocation list too (RFC 5280), it must not be on it.
+"""
 
 import os
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sonar.errors import SonarError, UsageError
 
-__all__ = ["TlsFiles", "renew", "tls_context"]
+if TYPE_CHECKING:
+    from asyncio import BaseTransport
+
+__all__ = ["TlsFiles", "client_names", "renew", "tls_context"]
+
+_CRL_MARK = b"-----BEGIN X509 CRL-----"
 
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """Where the certificate chain and its key lie, both PEM."""
+    """Where the certificate chain, its key, and the authorities for clients lie, all PEM."""
 
     certificate: Path
     key: Path
+    client_ca: Path | None = None
 
     @classmethod
-    def find(cls, certificate: Path | None, key: Path | None) -> "TlsFiles | None":
-        """Return the files given by options, else the credentials `tls-cert` and `tls-key`, else None."""
+    def find(cls, certificate: Path | None, key: Path | None, client_ca: Path | None = None) -> "TlsFiles | None":
+        """Return the files given by options, else the credentials `tls-cert`, `tls-key`, `tls-client-ca`, else None."""
         if (certificate is None) != (key is None):
             raise UsageError("--tls-cert and --tls-key go together")
         if certificate is not None and key is not None:
-            return cls(certificate, key)
+            return cls(certificate, key, client_ca)
         if directory := os.environ.get("CREDENTIALS_DIRECTORY"):
-            passed = cls(Path(directory, "tls-cert"), Path(directory, "tls-key"))
+            passed_ca = Path(directory, "tls-client-ca")
+            passed = cls(
+                Path(directory, "tls-cert"),
+                Path(directory, "tls-key"),
+                client_ca or (passed_ca if passed_ca.exists() else None),
+            )
             if passed.certificate.exists() and passed.key.exists():
                 return passed
+        if client_ca is not None:
+            raise UsageError("--tls-client-ca needs --tls-cert and --tls-key")
         return None
 
 
@@ -37,13 +55,37 @@ def tls_context(files: TlsFiles) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     _load(context, files)
+    if files.client_ca is not None:
+        _check_clients(context, files.client_ca)
     return context
 
 
 def renew(context: ssl.SSLContext, files: TlsFiles) -> None:
-    """Make new connections of `context` use what the files hold now; raise SonarError and change nothing if bad."""
+    """Make new connections of `context` use what the files hold now; raise SonarError and change nothing if bad.
+
+    The authorities for clients stay what they were: a context can be given further ones, but none can be taken away.
+    """
     tls_context(files)  # a certificate that does not fit its key would leave half of it in the context
     _load(context, files)
+
+
+def client_names(transport: "BaseTransport") -> tuple[str, ...]:
+    """Return the DNS names in the certificate that the client of a connection has shown; none if it has not."""
+    shown = transport.get_extra_info("peercert")
+    if not shown:
+        return ()
+    return tuple(name for kind, name in shown.get("subjectAltName", ()) if kind == "DNS")
+
+
+def _check_clients(context: ssl.SSLContext, path: Path) -> None:
+    try:
+        has_list = _CRL_MARK in path.read_bytes()
+        context.load_verify_locations(path)
+    except OSError as error:  # also ssl.SSLError
+        raise SonarError(f"cannot use the authorities for clients in '{path}': {error.strerror or error}") from None
+    context.verify_mode = ssl.CERT_OPTIONAL
+    if has_list:
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
 
 
 def _load(context: ssl.SSLContext, files: TlsFiles) -> None:

@@ -9,7 +9,11 @@ if TYPE_CHECKING:
 __all__ = ["NAMES", "verb"]
 
 # In the order that help lists them. The module sonar.verbs.NAME holds the declaration as VERB.
-NAMES = ("jobs", "load", "uptime", "profile", "parse", "metadata")
+NAMES = (
+    "jobs", "load", "uptime", "profile", "parse", "metadata",
+    "cluster", "config", "node", "card", "gpu", "nodeprof", "diskprof", "top",
+    "sacct", "snode", "spart", "report",
+)  # fmt: skip
 
 
 def verb(name: str) -> "Verb":

@@ -7,8 +7,8 @@ pyarrow and numpy are imported inside `run` and `write`.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from enum import Enum
+from dataclasses import dataclass, field, replace
+from enum import Enum, Flag, auto
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sonar.render.formats import Format
     from sonar.verbs.query import Query
 
-__all__ = ["Field", "Kind", "Option", "OptionType", "Result", "Verb"]
+__all__ = ["Field", "Kind", "Option", "OptionType", "Reads", "Result", "Shared", "Verb"]
 
 
 class OptionType(Enum):
@@ -45,6 +45,7 @@ class Option:
     default: Any = None  # value when absent; a FLAG's is False, a repeatable one's ()
     required: bool = False
     metavar: str = ""
+    relative: bool = False  # a limit on a share of the host's capacity
     local: bool = False  # only on the command line of the machine that has the data, never over HTTP
 
 
@@ -58,6 +59,7 @@ class Kind(Enum):
     ROUND = "number, rounded"  # half away from zero
     TRUNC = "number, cut"  # toward zero
     GPUS = "set of cards"  # uint64 mask: none, unknown, 0,2,5
+    WORDS = "list of words"  # list<string>; joined by commas
     HOSTS = "set of hosts"  # list<string> of full names; compressed in text
     MINUTE = "time"  # instant -> YYYY-MM-DD HH:MM
     DATE = "date"  # instant -> YYYY-MM-DD
@@ -79,12 +81,38 @@ class Field:
     column: str = ""  # column of the result table that holds it; by default the name, with `-`, `/` as `_`
     unit: str = ""
     default: str | None = None  # text that `nodefaults` leaves out; None: always printed
-    relative: bool = False  # a share of the host's capacity: needs a configuration file
+    relative: bool = False  # a share of the host's capacity
+    aliases: tuple[str, ...] = ()  # other names of the field
+    missing: str = ""  # text of a null
+    longest: int = 0  # characters that fixed columns show of it; 0: all
 
     @property
     def source(self) -> str:
         """The column of the result table that the field prints."""
         return self.column or self.name.replace("-", "_").replace("/", "_")
+
+    def by_each_name(self) -> "tuple[Field, ...]":
+        """Return the field under its name and under each alias."""
+        return (self, *(replace(self, name=alias, column=self.source) for alias in self.aliases))
+
+
+class Reads(Enum):
+    """What a verb answers from."""
+
+    SAMPLES = "samples"  # `query.scan`, and `query.topics` beside it
+    TOPICS = "topics"  # `query.topics` only
+    REPORTS = "reports"  # the cluster's reports, `query.reports`
+    SITE = "site"  # what is known of all clusters, `query.clusters`; the question names none
+
+
+class Shared(Flag):
+    """Options that verbs share: `sonar.verbs.parameters` has them."""
+
+    WINDOW = auto()  # --from, --to
+    HOST = auto()
+    RECORDS = auto()  # --user, --command, --job and the like: which samples count
+    FORMAT = auto()  # --fmt
+    ALL = WINDOW | HOST | RECORDS | FORMAT
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +140,11 @@ class Verb:
     default_fields: str  # a --fmt value
     run: Callable[["Query"], Result]
     default_format: str = "fixed"  # or csv
-    takes_config: bool = False
+    shared: Shared = Shared.ALL  # options that it takes beside its own
+    window_days: int = 1  # length of the window without --from
+    reads: Reads = Reads.SAMPLES
+    takes_config: bool = False  # capacities of nodes: from a configuration file, else from what these told
+    describes_hosts: bool = False  # its JSON tells what hosts have, whichever fields are asked for
     # Commands and users left out before anything else: see sonar.verbs.query.
     excludes_system_commands: bool = False
     excludes_heartbeats: bool = False

@@ -98,17 +98,18 @@ def _rows(hosts: tuple[str, ...], node: "Node | None", series: "Series", now: in
     import numpy as np
     import pyarrow as pa
 
+    from sonar.analysis.rounding import settled
     from sonar.analysis.streams import KIB_PER_GB
     from sonar.hosts import compress
 
-    cpu, gpu = series.values["util"], series.values["gpu_pct"]
+    cpu, gpu = settled(series.values["util"]), settled(series.values["gpu_pct"])
     memory = {
-        name: series.values[column] / KIB_PER_GB
+        name: settled(series.values[column] / KIB_PER_GB)
         for name, column in (("mem", "cpu_kib"), ("res", "rss_kib"), ("gpumem", "gpu_kib"))
     }
 
     def share(values: "np.ndarray", capacity: int) -> "np.ndarray":
-        return values / capacity if capacity else np.zeros(len(values))
+        return settled(values / capacity) if capacity else np.zeros(len(values))
 
     return pa.table(
         {
@@ -204,6 +205,7 @@ VERB = Verb(
     default_fields="date,time,cpu,mem,gpu,gpumem",
     run=run,
     takes_config=True,
+    describes_hosts=True,
     excludes_system_commands=True,
     everyone=True,
     check=check,

@@ -12,12 +12,13 @@ from sonar.analysis.select import RecordFilter
 from sonar.errors import SonarError, UsageError
 from sonar.hosts import HostPatterns
 from sonar.read.schema import HEARTBEAT_COMMAND
-from sonar.render.formats import Format, parse_format
+from sonar.render.formats import Format, Style, parse_format
 from sonar.times import DAY, date_limit, parse_duration
-from sonar.verbs.declare import Option, OptionType, Verb
+from sonar.verbs.declare import Option, OptionType, Reads, Shared, Verb
 from sonar.verbs.query import Query, Window
 
 if TYPE_CHECKING:
+    from sonar.config.clusters import Clusters
     from sonar.config.nodes import NodeTable
 
 __all__ = [
@@ -62,7 +63,11 @@ FORMAT_OPTION = Option("fmt", "fields and format of the output; --fmt=help lists
 
 def options_of(verb: Verb) -> tuple[Option, ...]:
     """Return all options that a question to this verb can have, in the order of remote requests."""
-    return (*WINDOW_OPTIONS, *FILTER_OPTIONS, *verb.options, FORMAT_OPTION)
+    shared = [
+        *(option for option in WINDOW_OPTIONS if Shared.WINDOW in verb.shared),
+        *(o for o in FILTER_OPTIONS if (Shared.HOST if o.name == "host" else Shared.RECORDS) in verb.shared),
+    ]
+    return (*shared, *verb.options, *((FORMAT_OPTION,) if Shared.FORMAT in verb.shared else ()))
 
 
 def query_of(
@@ -72,6 +77,8 @@ def query_of(
     data: Path | Sequence[Path],
     nodes: "NodeTable | None" = None,
     account: str | None = None,
+    clusters: "Clusters | None" = None,
+    reports: Path | None = None,
     now: int,
 ) -> tuple[Query, Format]:
     """Return the query and the format that these options ask for.
@@ -81,19 +88,47 @@ def query_of(
     None is everyone. Raise UsageError for an option that is not known, repeated or badly valued, SonarError for the
     rest.
     """
+    from sonar.read.capacities import stored_nodes
     from sonar.read.scan import Scan
+    from sonar.read.topics import TopicScan
 
     own = check_options(verb, given)
     fmt = parse_format(verb, next(iter(given.get("fmt", ())), None))
-    if nodes is None and any(field.relative for field in fmt.fields):
-        raise SonarError("Relative values requested without config file")
-    window = _window(given, now, active_by_default=isinstance(data, Path))
+    window = _window(given, now, verb.window_days, active_by_default=isinstance(data, Path))
     records = _record_filter(verb, given, account)
-    if isinstance(data, Path):
+    if verb.reads is not Reads.SAMPLES:
+        scan = Scan.of_files(())
+    elif isinstance(data, Path):
         scan = Scan.of_tree(data, window.start, window.end, records.hosts)
     else:
         scan = Scan.of_files(data, records.hosts)
-    return Query(own, scan, records, window, now, nodes, fmt.names), fmt
+    topics = TopicScan(data, window, records.hosts)
+    if isinstance(data, Path) and _needs_capacities(verb, own, fmt):
+        nodes = {**stored_nodes(topics, window.start, window.end), **(nodes or {})} or None
+    if nodes is None and any(field.relative for field in fmt.fields):
+        raise SonarError("Relative values requested without config file")
+    query = Query(
+        options=own,
+        scan=scan,
+        topics=topics,
+        filter=records,
+        window=window,
+        now=now,
+        nodes=nodes,
+        clusters=clusters,
+        reports=reports,
+        fields=fmt.names,
+    )
+    return query, fmt
+
+
+def _needs_capacities(verb: Verb, own: Mapping[str, Any], fmt: Format) -> bool:
+    """Return whether the answer depends on what the nodes have."""
+    if not verb.takes_config or verb.reads is not Reads.SAMPLES:
+        return False
+    limits = any(option.relative and own[option.name] is not None for option in verb.options)
+    described = verb.describes_hosts and fmt.style is Style.JSON
+    return limits or described or any(field.relative for field in fmt.fields)
 
 
 def check_options(verb: Verb, given: Mapping[str, Sequence[str]]) -> dict[str, Any]:
@@ -165,11 +200,11 @@ def _number(text: str) -> float:
     return float(text)
 
 
-def _window(given: Mapping[str, Sequence[str]], now: int, *, active_by_default: bool) -> Window:
-    """Return the window; by default the last 24 hours, which explicit files override."""
+def _window(given: Mapping[str, Sequence[str]], now: int, days: int, *, active_by_default: bool) -> Window:
+    """Return the window; by default the last `days` times 24 hours, which explicit files override."""
     start, end = (_limit(name, given.get(name), now) for name in ("from", "to"))
     window = Window(
-        start=now - DAY if start is None else start,
+        start=now - days * DAY if start is None else start,
         end=now if end is None else end,
         start_active=active_by_default or start is not None,
         end_active=active_by_default or end is not None,
@@ -190,6 +225,8 @@ def _limit(name: str, texts: Sequence[str] | None, now: int) -> int | None:
 
 def _record_filter(verb: Verb, given: Mapping[str, Sequence[str]], account: str | None) -> RecordFilter:
     """Return the record filter, with what the verb leaves out and whose records it is about by default."""
+    if Shared.RECORDS not in verb.shared:
+        return RecordFilter(hosts=_host_patterns(given.get("host")))
     users = frozenset(given.get("user", ()))
     exclude_users = frozenset(given.get("exclude-user", ()))
     if asks_for_own_records(verb, given) and account is not None:

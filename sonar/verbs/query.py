@@ -8,9 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sonar.analysis.select import RecordFilter
+    from sonar.config.clusters import Clusters
     from sonar.config.nodes import NodeTable
     from sonar.read.scan import Scan
+    from sonar.read.topics import TopicScan
 
 __all__ = ["Query", "Window"]
 
@@ -34,8 +38,11 @@ class Query:
 
     options: Mapping[str, Any]  # parsed values of the verb's own options, by name, defaults filled in
     scan: "Scan"
+    topics: "TopicScan"  # what is no sample, read when it is asked for
     filter: "RecordFilter"  # users, commands, jobs, hosts; not time
     window: Window
     now: int
     nodes: "NodeTable | None" = None  # capacities of the hosts (--config-file)
+    clusters: "Clusters | None" = None  # all clusters, for a verb that is about the site
+    reports: "Path | None" = None  # where the cluster's reports are
     fields: tuple[str, ...] = ()  # names of the fields that will be printed, after aliases

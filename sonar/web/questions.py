@@ -10,11 +10,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import StringIO
+from typing import TYPE_CHECKING
 
 from sonar import verbs
 from sonar.config.clusters import Clusters
 from sonar.errors import UsageError
-from sonar.verbs.declare import OptionType
+from sonar.verbs.declare import OptionType, Reads
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["Reply", "ask"]
 
@@ -54,13 +58,18 @@ def ask(verb_name: str, parameters: Sequence[tuple[str, str]], clusters: Cluster
             raise UsageError(f"Bad parameter {name}: a flag is true or false")
     if len(names) > 1:
         raise UsageError("Bad parameter cluster")
-    if not names or not names[0]:
-        raise UsageError("Missing `cluster`")
-    cluster = clusters.find(names[0])
     if given.get("fmt", [""])[0].startswith("help"):
         return Reply(format_help(verb), _TEXT)
-    nodes = clusters.nodes(cluster) if verb.takes_config else None
-    query, fmt = query_of(verb, given, data=clusters.data / cluster, nodes=nodes, now=now)
+    data: Path | tuple[Path, ...] = ()
+    nodes = reports = None
+    if verb.reads is not Reads.SITE:
+        if not names or not names[0]:
+            raise UsageError("Missing `cluster`")
+        cluster = clusters.find(names[0])
+        data = clusters.data / cluster
+        nodes = clusters.nodes(cluster) if verb.takes_config else None
+        reports = clusters.reports and clusters.reports / cluster
+    query, fmt = query_of(verb, given, data=data, nodes=nodes, clusters=clusters, reports=reports, now=now)
     out = StringIO()
     write_result(verb, verb.run(query), fmt, out)
     media_type = _HTML if "html" in fmt.words else _MEDIA_TYPES.get(fmt.style.value, _TEXT)

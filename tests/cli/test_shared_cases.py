@@ -17,7 +17,7 @@ SONALYZE = (
     "host_", "jobs_", "load_", "mem_", "merge_", "metadata_", "min_", "parse_", "remote_", "running", "short_", "some_",
     "profile_", "source_", "tree_", "untagged_", "uptime_", "usage_", "version",
 )  # fmt: skip
-CASES = [("sonalyze", prefix) for prefix in SONALYZE] + [("naicreport", "load_")]
+CASES = [("sonalyze", prefix) for prefix in SONALYZE] + [("naicreport", "")]
 
 
 @pytest.mark.parametrize(("program", "prefix"), CASES)

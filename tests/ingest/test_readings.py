@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sonar.ingest.endpoints.readings import heartbeat_line, reading_line
@@ -79,6 +79,7 @@ def test_floats_read_the_same(number: float) -> None:
 names = st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0"), min_size=1, max_size=12)
 
 
+@settings(deadline=None)  # the first one imports pyarrow
 @given(names, names, st.integers(0, 2**32 - 1), st.sampled_from(["", "none", "0", "0,2", "unknown"]))
 def test_lines_are_read_back(user: str, command: str, job: int, gpus: str) -> None:
     record = {"version": "0.7.0", "time": NOW, "host": "h", "user": user, "cmd": command, "job": job, "gpus": gpus}

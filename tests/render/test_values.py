@@ -13,8 +13,10 @@ from sonar.render.values import duration_text, number_text, texts_of
 from sonar.verbs.declare import Kind
 
 
-def printed(kind: Kind, values: list[Any], type_: "pa.DataType | None" = None, **options: bool) -> list[Any]:
-    return texts_of(pa.array(values, type_), kind, **options).to_pylist()
+def printed(
+    kind: Kind, values: list[Any], type_: "pa.DataType | None" = None, *, short_hosts: bool = False
+) -> list[Any]:
+    return texts_of(pa.array(values, type_), kind, short_hosts=short_hosts).to_pylist()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,216 @@
+"""The command gaps: which samples of which hosts are missing, hour by hour, and why."""
+
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import sonar
+from sonar.errors import SonarError, UsageError
+from sonar.times import DAY, HOUR, date_limit, iso_text, minute_text, parse_duration, parse_instant, present
+
+if TYPE_CHECKING:
+    from sonar.audit.gaps import HostHour, Window
+    from sonar.config.clusters import Clusters
+    from sonar.names import ClusterName
+
+__all__ = ["main"]
+
+_LOOK_BACK_S = DAY
+_HOURS_AGO = re.compile(r"(\d{1,6})h", re.ASCII)
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command line and return its exit status: 0, 1 for an error while running, 2 for a wrong command line."""
+    usage_error: type[Exception] = typer.BadParameter.__mro__[1]
+    try:
+        app(list(argv), prog_name="gaps", standalone_mode=False)
+    except usage_error as error:
+        raise UsageError(error.format_message()) from None  # type: ignore[attr-defined]
+    return 0
+
+
+@app.command(help="Tell for each host and hour which samples are missing, and why. See gaps(8).")
+def _gaps(
+    *,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="root of the log (Data= of sonar.conf)")
+    ] = None,
+    clusters: Annotated[
+        list[str] | None, typer.Option("--cluster", "-c", metavar="NAME", help="of this cluster only; may be repeated")
+    ] = None,
+    hosts: Annotated[
+        list[str] | None, typer.Option("--host", metavar="PATTERN", help="of these hosts only; may be repeated")
+    ] = None,
+    since: Annotated[str, typer.Option("--from", "-f", metavar="TIME", help="from then on: a date, 2d, 6h, …")] = "1d",
+    until: Annotated[str, typer.Option("--to", "-t", metavar="TIME", help="up to then, as --from (now)")] = "",
+    interval: Annotated[
+        int | None, typer.Option(metavar="SECONDS", help="between samples (what each host's samples tell)", min=1)
+    ] = None,
+    late: Annotated[
+        str, typer.Option(metavar="TIME", help="later than that after it was taken, a sample is late")
+    ] = "10m",
+    everything: Annotated[bool, typer.Option("--all", help="hours without trouble too")] = False,
+    total: Annotated[bool, typer.Option("--total", help="one line a host, for all hours together")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON, an object a line")] = False,
+    version: Annotated[bool, typer.Option("--version", "-V", help="print the version")] = False,
+) -> None:
+    if version:
+        print(f"gaps {sonar.__version__}")
+        return
+    from sonar.audit.gaps import Window
+    from sonar.hosts import HostPatterns
+
+    now = present()
+    window = Window(
+        start=_instant(since, now, "--from", end=False),
+        end=min(_instant(until, now, "--to", end=True) if until else now, now),
+        now=now,
+        interval_s=interval,
+        late_after_s=parse_duration(late),
+    )
+    if window.start >= window.end:
+        raise UsageError("--from must be before --to")
+    known, root = _clusters(data)
+    wanted = [known.find(name) for name in clusters] if clusters else known.names()
+    patterns = HostPatterns.parse(hosts or ())
+    rows = [
+        _Row(cluster, one)
+        for cluster in wanted
+        for one in _of_cluster(known, root, cluster, window)
+        if patterns.match(one.host) or (not hosts and not one.host)
+    ]
+    if total:
+        rows = _totals(rows)
+    shown = [row for row in rows if everything or row.has_trouble]
+    if as_json:
+        for row in shown:
+            print(json.dumps(row.fields(), ensure_ascii=False))
+    elif shown:
+        _print_table(shown, with_hours=not total)
+    else:
+        taken, many = sum(row.of.received for row in rows), len({(row.cluster, row.of.host) for row in rows})
+        print(f"gaps: nothing is missing: {taken} samples of {many} hosts", file=sys.stderr)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    cluster: "ClusterName"
+    of: "HostHour"
+
+    @property
+    def has_trouble(self) -> bool:
+        return bool(self.of.missing or self.of.late or self.of.rejected or self.of.dropped)
+
+    def fields(self) -> dict[str, object]:
+        of = self.of
+        return {
+            "cluster": self.cluster,
+            "host": of.host,
+            "hour": iso_text(of.hour),
+            "interval": of.interval_s,
+            "expected": of.expected,
+            "received": of.received,
+            "late": of.late,
+            "rejected": of.rejected,
+            "dropped": of.dropped,
+            "missing": of.missing,
+            "why": [{"reason": reason, "missing": count} for reason, count in sorted(of.why.items())],
+        }
+
+
+def _clusters(data: Path | None) -> "tuple[Clusters, Path]":
+    from sonar.config.clusters import Clusters
+    from sonar.config.settings import load_settings
+
+    paths = load_settings().paths
+    root = data or paths.data
+    if not root.is_dir():
+        raise SonarError(f"--data is no directory: '{root}'")
+    return Clusters(root, paths.clusters if paths.clusters.is_dir() else None), root
+
+
+def _of_cluster(known: "Clusters", root: Path, cluster: "ClusterName", window: "Window") -> "Iterator[HostHour]":
+    from sonar.audit.boots import Boots
+    from sonar.audit.gaps import gaps
+    from sonar.store.ledger import read_arrivals, server_intervals
+
+    description = known.describe(cluster)
+    return gaps(
+        replace(window, usual_interval_s=description.sample_interval_s),
+        read_arrivals(root, cluster, window.start - _LOOK_BACK_S, window.now + 1),
+        server_intervals(root, window.start, window.now),
+        described=list(description.nodes),
+        boot_after=Boots(root, cluster).after,
+    )
+
+
+def _totals(rows: Iterable[_Row]) -> list[_Row]:
+    """Return a row a host, the hour of which is the first one."""
+    found: dict[tuple[str, str], _Row] = {}
+    for row in rows:
+        key = (row.cluster, row.of.host)
+        if key not in found:
+            found[key] = row
+            continue
+        before, of = found[key].of, row.of
+        why = Counter(before.why)
+        for reason, count in of.why.items():
+            why[reason] += count
+        numbers = {
+            name: getattr(before, name) + getattr(of, name)
+            for name in ("expected", "received", "late", "rejected", "dropped")
+        }
+        found[key] = _Row(row.cluster, replace(before, why=why, **numbers))
+    return list(found.values())
+
+
+def _print_table(rows: Sequence[_Row], *, with_hours: bool) -> None:
+    head = ["CLUSTER", "HOST", "HOUR", "EXPECTED", "RECEIVED", "LATE", "REJECTED", "WHY"]
+    table = [head]
+    for row in rows:
+        of = row.of
+        numbers = [str(number) for number in (of.expected, of.received, of.late, of.rejected)]
+        table.append([row.cluster, of.host or "-", minute_text(of.hour), *numbers, _why(of)])
+    if not with_hours:
+        table = [[*line[:2], *line[3:]] for line in table]
+    numeric = {head.index(name) - (not with_hours) for name in ("EXPECTED", "RECEIVED", "LATE", "REJECTED")}
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for line in table:
+        cells = [
+            cell.rjust(width) if place in numeric else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        print("  ".join(cells).rstrip())
+
+
+def _why(of: "HostHour") -> str:
+    """Return the reasons, those that explain most first; where there is one for all that is missing, without number."""
+    reasons = sorted(of.why.items(), key=lambda item: (-item[1], item[0]))
+    return "; ".join(reason if count in {0, of.missing} else f"{reason} ({count})" for reason, count in reasons)
+
+
+def _instant(text: str, now: int, option: str, *, end: bool) -> int:
+    """Return the instant of a time with offset, of hours ago, or of what other commands take as a date."""
+    instant = parse_instant(text)
+    if instant is not None:
+        return instant
+    if match := _HOURS_AGO.fullmatch(text):
+        return now - int(match[1]) * HOUR
+    try:
+        return date_limit(text, now, end=end) + (1 if end and not text.endswith(("d", "w")) else 0)
+    except UsageError as error:
+        raise UsageError(f"{option}: {error}") from None

@@ -1,0 +1,63 @@
+"""The log tree on disk: the files of some days below the root of a cluster, and their bytes."""
+
+import os
+import re
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+from sonar.errors import SonarError
+
+__all__ = ["file_of_host", "files_of_days", "is_json", "read_bytes"]
+
+
+def files_of_days(root: Path, first: int, last: int) -> Iterator[Path]:
+    """Yield the files in the directories YYYY/MM/DD of these days (proleptic ordinals), day by day."""
+    # `--from 1-1-1` is an honest way to ask for everything: look only into the years that there are.
+    years = [int(name) for name in _listed(root) if re.fullmatch("[0-9]{4}", name) and name != "0000"]
+    if not years:
+        return
+    first = max(first, date(min(years), 1, 1).toordinal())
+    last = min(last, date(max(years), 12, 31).toordinal())
+    for ordinal in range(first, last + 1):
+        day = date.fromordinal(ordinal)
+        directory = root / f"{day.year:04}" / f"{day.month:02}" / f"{day.day:02}"
+        try:
+            entries = [entry for entry in os.scandir(directory) if entry.is_file()]
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise SonarError(f"{error.strerror}: '{directory}'") from error
+        for entry in entries:
+            yield Path(entry.path)
+
+
+def file_of_host(name: str, prefix: str, suffix: str) -> str | None:
+    """Return the host between prefix and suffix of a file's name; None if the file is named otherwise."""
+    if len(name) < len(prefix) + len(suffix) or not name.startswith(prefix) or not name.endswith(suffix):
+        return None
+    return name[len(prefix) : len(name) - len(suffix)]
+
+
+def is_json(content: bytes) -> bool:
+    """Whether a file begins as JSON objects do."""
+    return content[:4096].lstrip()[:1] == b"{"
+
+
+def read_bytes(path: Path, *, must_exist: bool) -> bytes:
+    """Return the bytes of a file; of one that has vanished since it was listed, none, unless it must exist."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        if not must_exist:
+            return b""
+        raise SonarError(f"No such file or directory: '{path}'") from error
+    except OSError as error:
+        raise SonarError(f"{error.strerror}: '{path}'") from error
+
+
+def _listed(directory: Path) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except OSError as error:
+        raise SonarError(f"{error.strerror}: '{directory}'") from error
