@@ -16,6 +16,9 @@ from sonar.errors import ConfigError, SonarError
 __all__ = ["Event", "Throttle", "about", "run", "setup"]
 
 
+_JOURNAL = "/run/systemd/journal/socket"
+
+
 class Event(Enum):
     """What has an entry in the journal's catalog (units/sonar-server.catalog), by its message id.
 
@@ -47,9 +50,15 @@ def about(event: Event, **fields: object) -> dict[str, str]:
 _PRIORITY = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
 
 
-def setup(identifier: str, *, verbose: bool = False) -> None:
-    """Send the log of this process to where it belongs: journal, service manager or terminal."""
-    handler = _journal_handler(identifier) if _stderr_is_journal() else None
+def setup(identifier: str, *, verbose: bool = False, only_journal: bool = False) -> None:
+    """Send the log of this process to where it belongs: journal, service manager or terminal.
+
+    With `only_journal` it goes to the journal or nowhere: for commands that answer their user themselves.
+    """
+    to_journal = _stderr_is_journal() or (only_journal and os.path.exists(_JOURNAL))  # noqa: PTH110
+    handler = _journal_handler(identifier) if to_journal else None
+    if handler is None and only_journal:
+        handler = logging.NullHandler()
     if handler is None:
         handler = logging.StreamHandler()
         under_systemd = "INVOCATION_ID" in os.environ and not sys.stderr.isatty()

@@ -13,7 +13,6 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from email.message import EmailMessage
 from pathlib import Path
 
 from sonar.errors import SonarError
@@ -36,9 +35,11 @@ class Alert:
     delivered: Sequence[str] = field(default_factory=tuple)
 
 
-def put_mail(outbox: Path, message: EmailMessage) -> Path:
-    """Leave a mail to be sent and return its file; then it is on disk. Raise SonarError if it cannot be."""
-    return _put(outbox, ".eml", message.as_bytes())
+def put_mail(outbox: Path, message: bytes) -> Path:
+    """Leave a mail (RFC 5322, with its headers) to be sent and return its file; then it is on disk."""
+    if b":" not in message.partition(b"\n")[0]:
+        raise SonarError("what is to be sent is no mail: it begins with no header")
+    return _put(outbox, ".eml", message)
 
 
 def put_alert(outbox: Path, alert: Alert) -> Path:

@@ -75,8 +75,9 @@ def find(
     try:
         known = list(listed) if listed is not None else units.show()
     except SonarError as error:
-        troubles.append(Trouble(kind="units", what="systemd", text=str(error)))
         known = []
+        if {"units", "ready"} & set(kinds):
+            troubles.append(Trouble(kind="units", what="systemd", text=str(error)))
     look("units", lambda: _units(known, restarts_before or {}, settings.check))
     look("ready", lambda: _ready(known))
     look("nodes", lambda: _nodes(settings, known, now))
@@ -195,17 +196,19 @@ def _clock(limits: Check) -> Iterator[Trouble]:
 
 
 def _configuration(directory: Path) -> Iterator[Trouble]:
-    names = described_in(directory, strict=False)
-    try:
-        described_in(directory)
-        aliases_of(directory)
-    except SonarError as error:
-        yield Trouble(kind="configuration", what="clusters", text=str(error))
-    for name in names:
+    is_well = True
+    for name in described_in(directory, strict=False):
         try:
             Clusters(directory, directory).describe(name)
         except SonarError as error:
+            is_well = False
             yield Trouble(kind="configuration", what=name, text=str(error), cluster=name)
+    try:
+        described_in(directory)
+        if is_well:
+            aliases_of(directory)
+    except SonarError as error:
+        yield Trouble(kind="configuration", what="clusters", text=str(error))
 
 
 def _outbox(outbox: Path, now: int) -> Iterator[Trouble]:

@@ -39,8 +39,8 @@ def main(argv: Sequence[str], directory: Path) -> int:
         raise UsageError(f"no such option: {argv[0]}; want --help, --version or the name of a tool")
     tool = tools.get(argv[0])
     if tool is None:
-        near = difflib.get_close_matches(argv[0], tools, 3, 0.5)
-        hint = f"; did you mean {' or '.join(near)}?" if near else "; `sonarctl` lists them"
+        near = difflib.get_close_matches(argv[0], tools, 1, 0.5)
+        hint = f"; did you mean {near[0]}?" if near else "; `sonarctl` lists them"
         raise UsageError(f"no tool {argv[0][:80]!r}{hint}")
     sys.stdout.flush()
     try:

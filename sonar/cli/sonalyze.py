@@ -171,7 +171,7 @@ def _answer(
     )
     for word in fmt.unknown:
         print(f"sonalyze: unknown word {word!r} in --fmt, ignoring", file=sys.stderr)
-    result = verb.run(query)
+    result = verb.answer(query)
     if verbose:
         _tell_what_was_read(query, fmt, result.rows.num_rows)
     _use_utf8()

@@ -13,7 +13,6 @@ description, aliases, exclude-user and nodes (version 2).
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from sonar import hosts
@@ -159,10 +158,10 @@ def read_description(path: Path, files: Sequence[Path] = ()) -> Cluster:
         exclude_commands=cluster.get("ExcludeCommands", ()),
         audience=cluster.get("Audience", "users"),
         default_nodes=cluster.get("DefaultNodes", ()),
-        nodes=MappingProxyType(nodes),
+        nodes=nodes,
         groups=groups,
         policies=policies,
-        recipients=MappingProxyType(recipients),
+        recipients=recipients,
         source=path,
     )
 

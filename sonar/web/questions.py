@@ -71,6 +71,6 @@ def ask(verb_name: str, parameters: Sequence[tuple[str, str]], clusters: Cluster
         reports = clusters.reports and clusters.reports / cluster
     query, fmt = query_of(verb, given, data=data, nodes=nodes, clusters=clusters, reports=reports, now=now)
     out = StringIO()
-    write_result(verb, verb.run(query), fmt, out)
+    write_result(verb, verb.answer(query), fmt, out)
     media_type = _HTML if "html" in fmt.words else _MEDIA_TYPES.get(fmt.style.value, _TEXT)
     return Reply(out.getvalue(), media_type)

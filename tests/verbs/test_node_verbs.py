@@ -1,6 +1,7 @@
 """The verbs about nodes: what they are made of, what they did as a whole, and where relative values come from."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -173,3 +174,18 @@ def test_cluster_prints_clusters_with_their_names(tmp_path: Path) -> None:
 def test_report_takes_no_path(name: str) -> None:
     with pytest.raises(UsageError, match="--report-name"):
         ask("report", [], report_name=name)
+
+
+def test_a_known_host_that_was_never_sampled_was_down(tree: Path) -> None:
+    for minute in range(0, 60, 5):
+        put(tree, "0+sample-n1.x.json", envelope("sample", time=f"2024-03-01T11:{minute:02}:00Z", node="n1.x", jobs=[]))
+    window: dict[str, Any] = {"interval": "5", "from_": "2024-03-01", "fmt": "csv,host,state,start,end"}
+    silent = "n2.x,down,2024-03-01 00:00,2024-03-01 12:00\n"
+
+    def down(**options: Any) -> str:
+        return ask("uptime", tree, only_down="true", to="0d", **window, **options)
+
+    assert down() == "n1.x,down,2024-03-01 00:00,2024-03-01 11:00\n" + silent
+    assert down(host="n2") == silent
+    assert down(host="n9*", nodes={"n9.x": Node("n9.x", "", 1, 1)}) == silent.replace("n2.x", "n9.x")
+    assert "n2.x" not in ask("uptime", tree, only_up="true", to="0d", **window)
