@@ -129,7 +129,7 @@ class TopicScan:
     def newest(self, topic: Topic, start: int, end: int) -> "pa.Table":
         """Return the newest rows of each host from `start` to `end`: those of the last instant that it has any of."""
         if not isinstance(self._data, Path):
-            return newest_of_hosts(self.table(topic, start, end))
+            return newest_of_hosts(self.table(topic, start, end, named=True))
         found: list[Row] = []
         files = sorted(self._files_of(topic, start, end), key=lambda file: file[1])
         for _host, of_host in groupby(files, key=lambda file: file[1]):

@@ -63,6 +63,13 @@ class Asker:
             raise UnknownClusterError(f"no cluster {text[:_LONGEST_NAME]!r}")
         return name
 
+    def reports_of(self, cluster: ClusterName) -> tuple[Path, ...]:
+        """Return the directories of a cluster's reports that this one may read."""
+        if self.clusters.reports is None:
+            return ()
+        audiences = ("login", "public") if self.who.accounts is None else ("public",)
+        return tuple(self.clusters.reports / cluster / audience for audience in audiences)
+
     def ask(self, verb_name: str, cluster: ClusterName | None, given: Mapping[str, Sequence[str]]) -> Answered:
         """Return a verb's answer about a cluster; None is for a verb that is about the site."""
         from sonar.verbs.parameters import query_of
@@ -72,11 +79,12 @@ class Asker:
         question = narrowed(verb, given, self.who)
         clusters = self.clusters
         data: Path | tuple[Path, ...] = ()
-        nodes = reports = None
+        nodes = None
+        reports: tuple[Path, ...] = ()
         if cluster is not None:
             data = clusters.data / cluster
             nodes = clusters.nodes(cluster) if verb.takes_config else None
-            reports = clusters.reports and clusters.reports / cluster
+            reports = self.reports_of(cluster)
         query, fmt = query_of(verb, question, data=data, nodes=nodes, clusters=clusters, reports=reports, now=self.now)
         # Rows that are not to be seen go before anything else looks at rows: no count or order may tell of them.
         result = restricted(verb, verb.run(query), self.who, aliases=clusters.aliases())
