@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sonar import verbs
@@ -12,8 +13,6 @@ from sonar.verbs.declare import OptionType, Reads, Result, Verb
 from sonar.web.privacy import narrowed, restricted
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from sonar.render.formats import Format
     from sonar.serve.passwords import Identity
 
@@ -64,10 +63,10 @@ class Asker:
         return name
 
     def reports_of(self, cluster: ClusterName) -> tuple[Path, ...]:
-        """Return the directories of a cluster's reports that this one may read."""
+        """Return the directories of a cluster's reports that this one may read: see `sonar.report.audience`."""
         if self.clusters.reports is None:
             return ()
-        audiences = ("login", "public") if self.who.accounts is None else ("public",)
+        audiences = ("admin", "login", "public") if self.who.accounts is None else ("login", "public")
         return tuple(self.clusters.reports / cluster / audience for audience in audiences)
 
     def ask(self, verb_name: str, cluster: ClusterName | None, given: Mapping[str, Sequence[str]]) -> Answered:
