@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
-from sonar.verbs.declare import Field, Kind, Option, OptionType, Result, Verb
+from sonar.verbs.declare import Field, Kind, Option, OptionType, Privacy, Result, Verb
 
 if TYPE_CHECKING:
     import numpy as np
@@ -231,6 +231,7 @@ VERB = Verb(
     },
     default_fields="job,user,cmd",
     run=run,
+    privacy=Privacy.OWNED,
     default_format="csv",
     everyone=True,
     write=write,
