@@ -3,13 +3,14 @@
 Only code that has rows to print imports this module: it needs Arrow.
 """
 
+import dataclasses
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import chain
-from typing import TextIO
+from typing import Any, TextIO
 
 import pyarrow as pa
+import pyarrow.compute
 
 from sonar.render.columns import (
     Column,
@@ -36,6 +37,8 @@ _PLAIN = frozenset(Kind) - {Kind.TEXT, Kind.WORDS, Kind.HOSTS, Kind.GPUS}
 _ROWS_AT_ONCE = 1 << 16  # lines put together before they are written: bounds memory
 _CONTROLS = "[\\x00-\\x1f\\x7f-\\x{9f}]"  # what a terminal may take for a command
 _BLANKS = "[\\x00-\\x20\\x7f-\\x{9f}]"
+_NUMERIC = frozenset({Kind.INT, Kind.FLOAT, Kind.CEIL, Kind.ROUND, Kind.TRUNC, Kind.SECONDS})
+_kernels: Any = pyarrow.compute
 _JSON_SPECIALS = '["\\\\\\x00-\\x1f]'
 
 
@@ -45,11 +48,11 @@ def write(rows: pa.Table, fmt: Format, out: TextIO) -> None:
         header, lines = _fixed(rows, fmt)
         out.write(header)
         out.writelines(_ended(part) for part in lines)
-    elif fmt.style is Style.JSON:
+    elif fmt.is_json:
         out.write("[")
         for number, part in enumerate(_row_texts(rows, fmt)):
             out.write("," * bool(number) + ",".join(part))
-        out.write("]")
+        out.write("]\n" if fmt.style is Style.NATIVE else "]")
     else:
         out.write(_csv_header(fmt))
         out.writelines(_ended(part) for part in _row_texts(rows, fmt))
@@ -67,7 +70,7 @@ def block_texts(rows: pa.Table, spans: Iterable[tuple[int, int]], fmt: Format) -
     header = _csv_header(fmt)
     for start, length in spans:
         part = texts[start : start + length]
-        yield f"[{','.join(part)}]" if fmt.style is Style.JSON else header + _ended(part)
+        yield f"[{','.join(part)}]" if fmt.is_json else header + _ended(part)
 
 
 def cells(rows: pa.Table, field: Field, fmt: Format) -> Column:
@@ -81,7 +84,7 @@ def cells(rows: pa.Table, field: Field, fmt: Format) -> Column:
     return column
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class _Printed:
     """A column made into texts; `plain` if they need no care."""
 
@@ -134,7 +137,7 @@ def _csv_header(fmt: Format) -> str:
 
 def _row_texts(rows: pa.Table, fmt: Format) -> Iterator[list[str]]:
     """Give the text of each row, without line end, in portions: a line of CSV or for awk, a JSON object."""
-    if fmt.style is Style.JSON:
+    if fmt.is_json:
         for members in _joined(_json_columns(rows, fmt), ","):
             yield texts_in(join("{", members, "}"))
     elif fmt.style is Style.AWK:
@@ -161,11 +164,38 @@ def _awk_columns(rows: pa.Table, fmt: Format) -> list[Column]:
 
 def _json_columns(rows: pa.Table, fmt: Format) -> list[Column]:
     """Return `"name":"text"`; a field that is named twice appears once, at its first place."""
+    if fmt.style is Style.NATIVE:
+        return _native_columns(rows, fmt)
     columns = []
     for name, column in {column.name: column for column in _printed(rows, fmt)}.items():
         texts = column.texts if column.plain else map_matching(_json_escaped, column.texts, _JSON_SPECIALS)
         columns.append(join(f'"{name}":"', texts, '"'))
     return columns
+
+
+def _native_columns(rows: pa.Table, fmt: Format) -> list[Column]:
+    """Return `"name":value` with numbers, truths and lists as such; what is missing or no number is null."""
+    columns = []
+    for field in {field.name: field for field in fmt.fields}.values():
+        texts = cells(rows, dataclasses.replace(field, missing=""), fmt)
+        array: Any = rows.column(field.source)
+        array = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+        if field.kind in (Kind.HOSTS, Kind.WORDS):
+            listed = [None if value is None else json.dumps(value, ensure_ascii=False) for value in array.to_pylist()]
+            shown: Column = pa.array(listed, pa.string())
+        elif field.kind is Kind.HEX:
+            shown = texts_of(array, Kind.INT)
+        elif field.kind is Kind.BOOL:
+            shown = choose(choose(texts, "yes", "true"), "no", "false")
+        elif field.kind in _NUMERIC:
+            shown = replace(filled(texts), "^(NaN|inf|-inf|)$", "null")
+        else:
+            shown = join('"', map_matching(_json_escaped, texts, _JSON_SPECIALS), '"')
+        shown = _kernels.if_else(_kernels.is_null(array), "null", choose(filled(shown, "null"), "", "null"))
+        if fmt.nodefaults and field.default is not None:  # left out, with its name
+            shown = _kernels.if_else(_kernels.is_null(texts), pa.scalar(None, pa.string()), shown)
+        columns.append(join(f'"{field.name}":', shown))
+    return columns if fmt.tag is None else [*columns, constant(f'"tag":{json.dumps(fmt.tag)}', rows.num_rows)]
 
 
 def _joined(columns: list[Column], between: str) -> Iterator[Column]:

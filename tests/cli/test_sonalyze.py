@@ -180,7 +180,7 @@ def test_option_has_all_its_gnu_forms(place: Path, argv: tuple[str, ...]) -> Non
         ),
         (("jobs", "-q", "rcpuu > 1"), "--query: no field 'rcpuu', at column 1"),
         (("uptime", "--interval=5", "--sort=-start,ends"), "--sort: no field 'ends'"),
-        (("profile", "-j1", "--sort=cpu"), "--sort"),
+        (("profile", "-j1", "--sort=bogus"), "--sort: no field 'bogus'"),
         (("jobs", "--fmt=tag:\udcff"), "not UTF-8"),
     ],
 )
