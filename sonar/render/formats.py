@@ -82,6 +82,7 @@ class Format:
     unknown: tuple[str, ...] = ()  # words that mean nothing, for the caller to warn of
     is_default: bool = False  # nobody asked for these fields
     aliases: frozenset[str] = frozenset()  # the aliases that were given
+    width: int = 0  # of a line of fixed columns, where that can be had by cutting texts; 0: as wide as it is
 
     @property
     def is_json(self) -> bool:

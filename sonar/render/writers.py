@@ -16,6 +16,7 @@ from sonar.render.columns import (
     Column,
     choose,
     constant,
+    cut,
     filled,
     first_characters,
     join,
@@ -23,6 +24,7 @@ from sonar.render.columns import (
     map_matching,
     pad,
     replace,
+    shortened,
     texts_in,
     trim,
 )
@@ -34,6 +36,7 @@ __all__ = ["block_texts", "cells", "write"]
 
 # Kinds whose texts hold nothing that would have to be quoted or replaced.
 _PLAIN = frozenset(Kind) - {Kind.TEXT, Kind.WORDS, Kind.HOSTS, Kind.GPUS}
+_NARROWEST = 8  # to which a column of texts is cut for a terminal
 _ROWS_AT_ONCE = 1 << 16  # lines put together before they are written: bounds memory
 _CONTROLS = "[\\x00-\\x1f\\x7f-\\x{9f}]"  # what a terminal may take for a command
 _BLANKS = "[\\x00-\\x20\\x7f-\\x{9f}]"
@@ -112,22 +115,40 @@ def _fixed_columns(rows: pa.Table, fmt: Format) -> list[Column]:
 
 def _fixed(rows: pa.Table, fmt: Format) -> tuple[str, Iterator[list[str]]]:
     """Return the header line, and the lines in portions."""
+    printed = _fixed_columns(rows, fmt)
+    names = _names(fmt)
+    widths = [max(longest(texts), len(name) if fmt.header else 0) for name, texts in zip(names, printed, strict=True)]
+    widths = _within(widths, fmt)
     header, columns = "", []
-    for name, texts in zip(_names(fmt), _fixed_columns(rows, fmt), strict=True):
-        width = max(longest(texts), len(name) if fmt.header else 0) + 2
-        header += name.ljust(width)
-        columns.append(pad(texts, width))
+    for name, texts, width in zip(names, printed, widths, strict=True):
+        header += cut(name, width).ljust(width + 2)
+        columns.append(pad(shortened(texts, width), width + 2))
     return header.rstrip() + "\n" if fmt.header else "", (texts_in(trim(part)) for part in _joined(columns, ""))
+
+
+def _within(widths: list[int], fmt: Format) -> list[int]:
+    """Return the widths with columns of texts made narrower, the widest first, so that a line fits if it can."""
+    flexible = [at for at, field in enumerate(fmt.fields) if field.kind not in _PLAIN]
+    if fmt.tag is not None:
+        flexible.append(len(fmt.fields))
+    fitted = list(widths)
+    while fmt.width and sum(fitted) + 2 * (len(fitted) - 1) > fmt.width:
+        widest = max(flexible, key=fitted.__getitem__, default=-1)
+        if widest < 0 or fitted[widest] <= _NARROWEST:
+            break
+        fitted[widest] -= 1
+    return fitted
 
 
 def _fixed_blocks(rows: pa.Table, spans: Iterable[tuple[int, int]], fmt: Format) -> Iterator[str]:
     columns = [texts_in(texts) for texts in _fixed_columns(rows, fmt)]
     for start, length in spans:
-        padded = []
-        for name, texts in zip(_names(fmt), columns, strict=True):
-            part = [name, *texts[start : start + length]] if fmt.header else texts[start : start + length]
-            width = max(map(len, part), default=0)
-            padded.append([text.ljust(width) for text in part])
+        parts = [
+            [name, *texts[start : start + length]] if fmt.header else texts[start : start + length]
+            for name, texts in zip(_names(fmt), columns, strict=True)
+        ]
+        widths = _within([max(map(len, part), default=0) for part in parts], fmt)
+        padded = [[cut(text, width).ljust(width) for text in part] for part, width in zip(parts, widths, strict=True)]
         yield _ended(["  ".join(row).rstrip() for row in zip(*padded, strict=True)])
 
 
