@@ -88,7 +88,7 @@ def query_of(
     nodes: "NodeTable | None" = None,
     account: str | None = None,
     clusters: "Clusters | None" = None,
-    reports: Path | None = None,
+    reports: Sequence[Path] = (),
     now: int,
 ) -> tuple[Query, Format]:
     """Return the query and the format that these options ask for.
@@ -129,7 +129,7 @@ def query_of(
         now=now,
         nodes=nodes,
         clusters=clusters,
-        reports=reports,
+        reports=tuple(reports),
         where=where,
         sort=sort,
         fields=frozenset(field.name for field in used),
