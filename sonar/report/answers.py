@@ -124,7 +124,7 @@ class InProcess:
         given = {**window, **own}
         query, fmt = query_of(declared, given, data=self._source.data, nodes=nodes, now=self._source.now)
         out = StringIO()
-        write_result(declared, declared.run(self._exactly(query)), fmt, out)
+        write_result(declared, declared.answer(self._exactly(query)), fmt, out)
         return json.loads(out.getvalue())
 
     def _dates(self) -> dict[str, list[str]]:
@@ -151,7 +151,7 @@ class InProcess:
         names = list(fields.values())
         given = {**self._dates(), "from": [day_of(since).isoformat()], "none": [FLAG], "fmt": ["json,datetime,cpu"]}
         query, _fmt = query_of(verb, given, data=self._source.data, nodes=self._nodes, now=self._source.now)
-        result = verb.run(query)
+        result = verb.answer(query)
         found = {}
         for title, first, length in result.blocks or ():
             rows = result.rows.slice(first, length)

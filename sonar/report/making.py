@@ -8,7 +8,7 @@ from sonar.errors import SonarError
 from sonar.report.answers import InProcess, Source
 from sonar.report.audience import Audience, for_audience, pseudonym_key
 from sonar.report.products import Product, Task
-from sonar.times import DAY, iso_text
+from sonar.times import DAY, iso_text, minute_text
 
 if TYPE_CHECKING:
     from sonar.report.site import Site
@@ -29,14 +29,13 @@ class Maker:
 
     def make(self, task: Task) -> list[Product]:
         """Return the files of a task. Raise SonarError if they cannot be made."""
-        from sonar.report import tables_by_name
+        from sonar.report import TABLES, table
 
         if task.report in _MAKERS:
             return _MAKERS[task.report](self, task)
-        tables = tables_by_name()
-        if task.report not in tables:
+        if task.report not in TABLES:
             raise SonarError(f"there is no report {task.report!r}")
-        return self._table(tables[task.report], task)
+        return self._table(table(task.report), task)
 
     def survey(self, task: Task) -> "Survey":
         """Return the survey of the task's window."""
@@ -156,6 +155,50 @@ def _violations(maker: Maker, task: Task) -> list[Product]:
     return products
 
 
+def _utilization(maker: Maker, task: Task) -> list[Product]:
+    """Make the utilization as JSON, CSV, text and a page; the option `file` is their name without the suffix."""
+    from sonar.report import table
+    from sonar.report.pages import page, text_page
+    from sonar.report.tables import Table, as_csv, as_json
+    from sonar.report.utilization import parts_of
+
+    declared = table("utilization")
+    made = declared.make(maker.survey(task), {})
+    rows = for_audience(made.rows, declared.personal, Audience.PUBLIC, b"")
+    name = task.options.get("file", "utilization")
+    title = f"Utilization of {maker.site.cluster.title}"
+    facts = {
+        "report": declared.name,
+        "title": title,
+        "cluster": maker.site.name,
+        "generated": iso_text(task.now),
+        "from": iso_text(task.start),
+        "to": iso_text(task.end),
+        "audience": str(Audience.PUBLIC),
+    }
+    said = f"From {minute_text(task.start)} to {minute_text(task.end)} UTC; made {minute_text(task.now)} UTC."
+    parts = parts_of(declared, rows)
+    texts = {
+        "json": as_json(declared, Table(rows, facts)),
+        "csv": as_csv(declared, Table(rows, facts)),
+        "txt": text_page(title, said, parts),
+        "html": page(title, said, parts),
+    }
+    return [Product(f"{name}.{suffix}", Audience.PUBLIC, text, len(rows), task) for suffix, text in texts.items()]
+
+
+def _digest(maker: Maker, task: Task) -> list[Product]:
+    """Make the digest, as JSON, text and a page, with the violations as they are known now."""
+    from sonar.report.digest import digest
+    from sonar.report.notices import current_violations
+
+    made = digest(maker.site, maker.survey(task), current_violations(maker.site))
+    name = task.options["file"]
+    texts = {"json": _compact(made.content), "txt": made.text, "html": made.html}
+    rows = sum(len(part["rows"]) for part in made.content["parts"])
+    return [Product(f"{name}.{suffix}", Audience.ADMIN, text, rows, task) for suffix, text in texts.items()]
+
+
 def _compact(content: Any) -> str:
     return json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n"
 
@@ -165,4 +208,6 @@ _MAKERS: Mapping[str, Callable[[Maker, Task], list[Product]]] = {
     "at-a-glance": _glance,
     "hostnames": _hosts,
     "violations": _violations,
+    "utilization": _utilization,
+    "digest": _digest,
 }

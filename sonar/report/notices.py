@@ -13,13 +13,14 @@ from sonar.report.jobstate import locked, read_state, write_state
 from sonar.report.letters import letter_text, letters_due, log_letter, read_letters
 from sonar.report.outbox import Message, Outbox
 from sonar.report.policies import Policy
+from sonar.report.publish import publish
 from sonar.report.violations import Violation, purge_limit, text_of, violations
 from sonar.times import DAY, iso_text
 
 if TYPE_CHECKING:
     from sonar.report.site import Site
 
-__all__ = ["Told", "current_violations", "letters_document", "tell", "violations_document"]
+__all__ = ["Told", "current_violations", "letters_document", "tell", "tell_once", "violations_document"]
 
 _WINDOW_S = 28 * DAY
 
@@ -46,6 +47,30 @@ def tell(site: "Site", *, dry_run: bool = False) -> Told:
             outbox.put(message)
         _hand_over(site, outbox)
         return Told(tuple(_update(site, write=False)), tuple(messages))
+
+
+def tell_once(site: "Site", key: str, message: Message) -> bool:
+    """Tell something unless something was told under this key before; return whether it is told now."""
+    outbox = Outbox(site.outbox, site.name)
+    with outbox.locked():
+        _hand_over(site, outbox)
+        if key in mailed(site):
+            return False
+        outbox.put(replace(message, notes={**message.notes, "once": key}))
+        _hand_over(site, outbox)
+    return True
+
+
+def mailed(site: "Site") -> set[str]:
+    """Return the keys of what was told once."""
+    path = site.state / "mailed"
+    return set(path.read_text(encoding="utf-8").split()) if path.exists() else set()
+
+
+def note_mailed(site: "Site", key: str) -> None:
+    """Note that something was told under a key; twice is the same as once."""
+    site.state.mkdir(parents=True, exist_ok=True)
+    publish(site.state / "mailed", "".join(f"{one}\n" for one in sorted(mailed(site) | {key})))
 
 
 def current_violations(site: "Site") -> list[Violation]:
@@ -135,6 +160,8 @@ def _mark(one: Violation) -> tuple[str, str, int, int]:
 def _hand_over(site: "Site", outbox: Outbox) -> None:
     """Hand messages over and mark what they tell as reported; marking twice is the same as once."""
     for identity, notes in outbox.hand_over():
+        if "once" in notes:
+            note_mailed(site, notes["once"])
         if "user" in notes:
             log_letter(site.state / "letters.csv", identity, notes)
         by_policy: dict[str, set[tuple[str, int, int]]] = {}

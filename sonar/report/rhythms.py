@@ -37,6 +37,20 @@ def run_rhythm(site: "Site", rhythm: str, *, dry_run: bool = False) -> Outcome:
     return RHYTHMS[rhythm](site, dry_run)
 
 
+_DAILY_TABLES = (
+    "downtime",
+    "top-users",
+    "top-accounts",
+    "top-commands",
+    "software",
+    "misfits",
+    "right-sizing",
+    "unused-capacity",
+    "ingest-health",
+    "monitoring-cost",
+)
+
+
 def _live(site: "Site", _dry_run: bool) -> Outcome:  # noqa: FBT001 - of one type with the others
     day = _task(site, "load", 1, tag="minutely", bucketing="none")
     return _make(site, [day, _task(site, "at-a-glance", 1), _task(site, "hostnames", 1)])
@@ -48,6 +62,7 @@ def _hourly(site: "Site", _dry_run: bool) -> Outcome:  # noqa: FBT001
         _task(site, "load", 7, tag="weekly", bucketing="hourly"),
         *_of_groups(site, 1, "daily", "hourly"),
         *_of_groups(site, 7, "weekly", "hourly"),
+        *_table_tasks(site, ["silent-nodes"]),
     ]
     return _make(site, [*tasks, *late_tasks(site, but=tasks)])
 
@@ -58,6 +73,8 @@ def _daily(site: "Site", _dry_run: bool) -> Outcome:  # noqa: FBT001
         _task(site, "load", 90, tag="quarterly", bucketing="daily"),
         *_of_groups(site, 30, "monthly", "daily"),
         *_of_groups(site, 90, "quarterly", "daily"),
+        *_table_tasks(site, _DAILY_TABLES),
+        _task(site, "top-users", 7, by="gpu", file="top-users-gpu.json"),
     ]
     outcome = _make(site, tasks)
     _clean(site)
@@ -92,6 +109,63 @@ def _notices(site: "Site", dry_run: bool) -> Outcome:  # noqa: FBT001
         outcome.files, outcome.rows = made.files, made.rows
         outcome.problems += made.problems
     return outcome
+
+
+def _weekly(site: "Site", dry_run: bool) -> Outcome:  # noqa: FBT001
+    """Make the digest of seven days, named by the week that ended last, and mail it to who gets it, once."""
+    year, week, _ = datetime.fromtimestamp(site.now - DAY, UTC).isocalendar()
+    name = f"digest-{year}-W{week:02}"
+    return _mailed(site, [_task(site, "digest", 7, file=name)], "weekly", dry_run=dry_run)
+
+
+def _monthly(site: "Site", dry_run: bool) -> Outcome:  # noqa: FBT001
+    """Make the utilization of the month before, and of the quarter before when one has just ended; mail it once."""
+    start, end = _months_before(site.now, 1)
+    first = datetime.fromtimestamp(start, UTC)
+    tasks = [Task("utilization", start, end, site.now, {"file": f"utilization-{first.year}-{first.month:02}"})]
+    if first.month % 3 == 0:
+        begin, _ = _months_before(site.now, 3)
+        name = f"utilization-{first.year}-Q{first.month // 3}"
+        tasks.append(Task("utilization", begin, end, site.now, {"file": name}))
+    return _mailed(site, tasks, "monthly", dry_run=dry_run)
+
+
+def _mailed(site: "Site", tasks: Sequence[Task], kind: str, *, dry_run: bool) -> Outcome:
+    """Make and publish files, and mail text and page of each task once. A dry run returns the mails only."""
+    from sonar.report.notices import tell_once
+    from sonar.report.outbox import Message
+
+    outcome, maker = Outcome(), Maker(site)
+    for task in tasks:
+        products = maker.make(task)
+        if not dry_run:
+            publish_all(site, products)
+            outcome.files += len(products)
+            outcome.rows += sum(product.rows for product in products)
+        texts = {product.name.rpartition(".")[2]: product.text for product in products}
+        recipients = tuple(site.who_gets(kind))
+        if not recipients:
+            continue
+        message = Message(
+            kind=kind,
+            sender=site.mail_from,
+            recipients=recipients,
+            subject=texts["txt"].split("\n", 1)[0],
+            body=texts["txt"],
+            notes={},
+            date=site.now,
+            html=texts["html"],
+        )
+        if dry_run or tell_once(site, task.options["file"], message):
+            outcome.messages.append(message)
+    return outcome
+
+
+def _table_tasks(site: "Site", names: Sequence[str]) -> list[Task]:
+    """Return the tasks of tables over their usual windows."""
+    from sonar.report import table
+
+    return [_task(site, name, int(table(name).window.removesuffix("d"))) for name in names]
 
 
 def _task(site: "Site", report: str, days: int, **options: str) -> Task:
@@ -134,12 +208,14 @@ def _clean(site: "Site") -> None:
         print(f"report: {site.name}: {host} has sent nothing for two weeks, its files are removed", file=sys.stderr)
 
 
-def _month_before(now: int) -> tuple[int, int]:
-    """Return the first and last instant of the month before that of now."""
-    first = datetime.fromtimestamp(now, UTC).replace(day=1, hour=0, minute=0, second=0)
-    end = int(first.timestamp()) - 1
-    before = datetime.fromtimestamp(end, UTC).replace(day=1, hour=0, minute=0, second=0)
-    return int(before.timestamp()), end
+def _months_before(now: int, number: int) -> tuple[int, int]:
+    """Return the first and last instant of the so many months before that of now."""
+    today = datetime.fromtimestamp(now, UTC)
+    months = today.year * 12 + today.month - 1
+    first, last = (
+        datetime(month // 12, month % 12 + 1, 1, tzinfo=UTC) for month in (months - number, months)
+    )  # fmt: skip
+    return int(first.timestamp()), int(last.timestamp()) - 1
 
 
 RHYTHMS: Mapping[str, Callable[["Site", bool], Outcome]] = {
@@ -148,4 +224,6 @@ RHYTHMS: Mapping[str, Callable[["Site", bool], Outcome]] = {
     "daily": _daily,
     "scan": _scan,
     "notices": _notices,
+    "weekly": _weekly,
+    "monthly": _monthly,
 }

@@ -44,7 +44,8 @@ class Site:
         """Return a survey of a window of instants, both inclusive."""
         from sonar.report.survey import Survey
 
-        return Survey(self.data, self.cluster.nodes, start, end, self.now, self.cluster.sample_interval_s)
+        groups = tuple((group.name, group.nodes) for group in self.cluster.groups)
+        return Survey(self.data, self.cluster.nodes, start, end, self.now, self.cluster.sample_interval_s, groups)
 
     def policies(self) -> list[Policy]:
         """Return the policies that apply: of the cluster's own description, a site's file, or shipped."""

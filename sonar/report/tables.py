@@ -16,7 +16,18 @@ from sonar.verbs.declare import Option
 if TYPE_CHECKING:
     from sonar.report.survey import Survey
 
-__all__ = ["FORMATS", "Column", "Table", "TableReport", "as_csv", "as_json", "as_text", "schema_of", "survey_of"]
+__all__ = [
+    "FORMATS",
+    "Column",
+    "Table",
+    "TableReport",
+    "as_csv",
+    "as_json",
+    "as_text",
+    "cell_text",
+    "schema_of",
+    "survey_of",
+]
 
 FORMATS = ("text", "csv", "json")
 Row = dict[str, Any]
@@ -25,13 +36,14 @@ _JSON_TYPES: dict[str, dict[str, Any]] = {
     "text": {"type": "string"},
     "number": {"type": ["number", "null"]},
     "count": {"type": ["integer", "null"]},
+    "id": {"type": "integer"},
     "time": {"type": ["string", "null"], "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$"},
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: `kind` is text, number, count or time (RFC 3339, UTC)."""
+    """One column: `kind` is text, number, count, id or time (RFC 3339, UTC)."""
 
     name: str
     kind: str
@@ -135,7 +147,7 @@ def as_text(declared: TableReport, table: Table) -> str:
     if not table.rows:
         return f"{declared.title}: nothing.\n"
     heads = [column.name for column in columns]
-    cells = [[_cell(column, row[column.name]) for column in columns] for row in table.rows]
+    cells = [[cell_text(column, row[column.name]) for column in columns] for row in table.rows]
     widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
     lines = []
     for line in (heads, *cells):
@@ -180,7 +192,8 @@ def _window(survey: "Survey") -> dict[str, str]:
     return {"from": iso_text(survey.start), "to": iso_text(survey.end)}
 
 
-def _cell(column: Column, value: Any) -> str:
+def cell_text(column: Column, value: Any) -> str:
+    """Return a value as people read it."""
     if value is None:
         return "-"
     if column.kind == "time":

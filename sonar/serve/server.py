@@ -12,7 +12,7 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,13 +53,15 @@ def serve(
     port_file: Path | None = None,
     on_refused: Callable[[Scope, int, str], None] = lambda _scope, _status, _reason: None,
     work: Callable[[], Coroutine[None, None, None]] | None = None,
+    facts: Callable[[], Mapping[str, object]] = dict,
+    metrics: Callable[[], tuple[bytes, bytes]] | None = None,
 ) -> int:
     """Serve `app` on all listeners until told to stop; return the exit status.
 
     `status` gives the line that `systemctl status` shows; `healthy` is the check that feeds the watchdog; `on_reload`
     raises SonarError if what it read is bad, after it has changed nothing; `on_stop` is awaited after the last
-    answer; `obstacle` says why `/ping` must answer 503 and `on_refused` is told what was answered without `app` (see
-    `sonar.serve.gate`); `work` runs beside the requests and is cancelled before `on_stop`.
+    answer; `work` runs beside the requests and is cancelled before `on_stop`. For `obstacle`, `on_refused`, `facts`
+    and `metrics` see `sonar.serve.gate`.
     """
     if not listeners:
         raise UsageError("nothing to listen on: no socket was passed by systemd, and none is given by an option")
@@ -69,8 +71,9 @@ def serve(
 
     context = tls_context(tls) if tls is not None else None
     service = _Service(name, listeners, status, healthy, context, tls, on_reload, on_stop, port_file, work)
+    gate = Gate(app, limits or Limits(), obstacle, on_refused, facts, metrics)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(service.run(Gate(app, limits or Limits(), obstacle, on_refused)))
+        return runner.run(service.run(gate))
 
 
 class _Service:

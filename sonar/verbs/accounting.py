@@ -4,7 +4,7 @@ A job of samples is that of the batch system with the same number, unless its nu
 the two were not at the same time: numbers come round, and hosts outside of the batch system have numbers of their own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sonar.times import DAY, MINUTE
@@ -80,7 +80,7 @@ ACCOUNTING_FIELDS = tuple(
 _COLUMNS = tuple(dict.fromkeys(column for *_, column, _unit in _DECLARED))
 
 
-def is_asked_for(fields: Sequence[str], options: Mapping[str, Any]) -> bool:
+def is_asked_for(fields: Collection[str], options: Mapping[str, Any]) -> bool:
     """Return whether a question needs to know what the batch system tells."""
     names = {field.name for field in ACCOUNTING_FIELDS}
     return bool(names & set(fields)) or filters_jobs(options)

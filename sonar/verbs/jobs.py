@@ -12,7 +12,7 @@ from sonar.verbs.accounting import (
     filters_jobs,
     is_asked_for,
 )
-from sonar.verbs.declare import Field, Kind, Option, OptionType, Result, Verb
+from sonar.verbs.declare import Field, Kind, Option, OptionType, Privacy, Result, Verb
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -161,7 +161,7 @@ def _shares(name: str, averages: "np.ndarray", peaks: "np.ndarray", available: "
 
 
 def chosen(rows: "pa.Table", query: "Query") -> "pa.Table":
-    """Return the rows that pass the filters on aggregates, sorted, and only the last of each user if so asked."""
+    """Return the rows that pass the filters on aggregates, sorted."""
     import numpy as np
 
     options = query.options
@@ -195,19 +195,20 @@ def chosen(rows: "pa.Table", query: "Query") -> "pa.Table":
     rows = rows.filter(keep)
     ties: list[Any] = rows.column("host").to_pylist()
     order = sorted(range(len(rows)), key=list(zip(column("start"), column("job"), ties, strict=False)).__getitem__)
-    return _last_of_each_user(rows.take(np.array(order, np.int64)), options["numjobs"])
+    return rows.take(np.array(order, np.int64))
 
 
-def _last_of_each_user(rows: "pa.Table", number: int) -> "pa.Table":
-    """Return the rows without those that are followed by `number` others of the same user; 0 is no limit."""
-    if not number or len(rows) == 0:
-        return rows
+def last_of_each_user(result: Result, query: "Query") -> Result:
+    """Return the rows without those that are followed by as many others of the same user as --numjobs says."""
+    number = query.options["numjobs"]
+    if not number or len(result.rows) == 0:
+        return result
     following: dict[str, int] = {}
     keep = []
-    for user in reversed(rows.column("user").to_pylist()):
+    for user in reversed(result.rows.column("user").to_pylist()):
         following[user] = following.get(user, 0) + 1
         keep.append(following[user] <= number)
-    return rows.filter(keep[::-1])
+    return Result(result.rows.filter(keep[::-1]))
 
 
 def check(options: "Mapping[str, Any]") -> None:
@@ -360,6 +361,8 @@ VERB = Verb(
     },
     default_fields="std,cpu,mem,gpu,gpumem,cmd",
     run=run,
+    privacy=Privacy.OWNED,
+    finish=last_of_each_user,
     takes_config=True,
     excludes_system_commands=True,
     excludes_heartbeats=True,

@@ -1,6 +1,7 @@
 """The verbs about nodes: what they are made of, what they did as a whole, and where relative values come from."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -173,3 +174,40 @@ def test_cluster_prints_clusters_with_their_names(tmp_path: Path) -> None:
 def test_report_takes_no_path(name: str) -> None:
     with pytest.raises(UsageError, match="--report-name"):
         ask("report", [], report_name=name)
+
+
+def test_a_known_host_that_was_never_sampled_was_down(tree: Path) -> None:
+    for minute in range(0, 60, 5):
+        put(tree, "0+sample-n1.x.json", envelope("sample", time=f"2024-03-01T11:{minute:02}:00Z", node="n1.x", jobs=[]))
+    window: dict[str, Any] = {"interval": "5", "from_": "2024-03-01", "fmt": "csv,host,state,start,end"}
+    silent = "n2.x,down,2024-03-01 00:00,2024-03-01 12:00\n"
+
+    def down(**options: Any) -> str:
+        return ask("uptime", tree, only_down="true", to="0d", **window, **options)
+
+    assert down() == "n1.x,down,2024-03-01 00:00,2024-03-01 11:00\n" + silent
+    assert down(host="n2") == silent
+    assert down(host="n9*", nodes={"n9.x": Node("n9.x", "", 1, 1)}) == silent.replace("n2.x", "n9.x")
+    assert "n2.x" not in ask("uptime", tree, only_up="true", to="0d", **window)
+
+
+def test_report_is_that_of_the_most_narrow_audience(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from sonar.cli.sonalyze import main
+
+    for audience, name in (("admin", "a.json"), ("public", "a.json"), ("public", "b.json")):
+        path = tmp_path / "reports" / "fox.example.org" / audience / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f'["{audience}"]\n')
+    (tmp_path / "data" / "fox.example.org").mkdir(parents=True)
+    place = tmp_path / "reports" / "fox.example.org"
+    (place / "public" / "link.json").symlink_to("/etc/passwd")
+
+    def report(name: str, *where: str) -> tuple[int, str, str]:
+        status = main(["report", "--report-name", name, *where])
+        return status, *capsys.readouterr()
+
+    assert report("a.json", "--report-dir", str(place)) == (0, '["admin"]\n', "")
+    assert report("b.json", "--jobanalyzer-dir", str(tmp_path), "--cluster", "fox.example.org")[1] == '["public"]\n'
+    assert report("link.json", "--report-dir", str(place)) == (1, "", "ERROR: No such report: 'link.json'\n")
+    assert report("c.json", "--report-dir", str(place))[0] == 1
+    assert report("a.json") == (1, "", "ERROR: No reports here: give --report-dir\n")
