@@ -72,6 +72,7 @@ def test_a_hang_ends_by_the_watchdog_with_the_stack_in_the_journal(server: Machi
 def test_a_full_disk_is_503_and_said_and_ends_by_itself(server: Machine) -> None:
     since = time.time() - 1
     server("systemctl", "stop", INGEST)
+    server.write("/etc/sonar/sonar.conf.d/test.conf", "[Ingest]\nDiskReserve=1M\n")
     server("mount", "-t", "tmpfs", "-o", "size=8m,mode=0750,uid=sonar-server,gid=sonar-server", "none", DATA)
     try:
         server("systemctl", "start", INGEST)
@@ -80,7 +81,7 @@ def test_a_full_disk_is_503_and_said_and_ends_by_itself(server: Machine) -> None
         server.wait("uploads are refused", lambda: post(server, 3) == "503")
         server.wait("that is an event", lambda: bool(event(server, "store-blocked", since)), 20)
         assert "503" in server("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--unix-socket",
-                               "/run/sonar/infiltrate.socket", "http://localhost/ping")  # fmt: skip
+                               "/run/sonar/infiltrate.socket", "http://localhost/ready")  # fmt: skip
         assert server("/usr/libexec/sonar/check", "--only", "ready", check=False).startswith(
             f"{INGEST} is not ready: 503"
         )
@@ -88,6 +89,7 @@ def test_a_full_disk_is_503_and_said_and_ends_by_itself(server: Machine) -> None
         server.wait("uploads are taken", lambda: post(server, 4) == "200")
         server.wait("that is an event", lambda: bool(event(server, "store-free", since)), 20)
     finally:
+        (server.root / "etc/sonar/sonar.conf.d/test.conf").unlink()
         server("systemctl", "stop", INGEST)
         server("umount", "-l", DATA)
         server("systemctl", "start", INGEST)
