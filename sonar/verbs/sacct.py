@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sonar.errors import UsageError
-from sonar.verbs.declare import Field, Kind, Option, OptionType, Reads, Result, Shared, Verb
+from sonar.verbs.declare import Field, Kind, Option, OptionType, Privacy, Reads, Result, Shared, Verb
 
 if TYPE_CHECKING:
     import numpy as np
@@ -190,6 +190,7 @@ VERB = Verb(
     aliases={"All": tuple(field.name for field in _FIELDS)},
     default_fields="JobID,JobName,User,Account,rcpu,rmem",
     run=run,
+    privacy=Privacy.OWNED,
     shared=Shared.WINDOW | Shared.HOST | Shared.FORMAT,
     reads=Reads.TOPICS,
     everyone=True,
