@@ -19,6 +19,7 @@ UNITDIR       ?= $(if $(filter /usr,$(PREFIX)),/lib/systemd/system,$(PREFIX)/lib
 SYSUSERSDIR   ?= /usr/lib/sysusers.d
 TMPFILESDIR   ?= /usr/lib/tmpfiles.d
 PRESETDIR     ?= /usr/lib/systemd/system-preset
+CATALOGDIR    ?= /usr/lib/systemd/catalog
 DESTDIR       ?=
 
 # The interpreter of the system, not one in somebody's home: services run as another user. The first that is new enough.
@@ -26,13 +27,13 @@ PYTHON ?= $(firstword $(foreach p,/usr/bin/python3 /usr/bin/python3.13 /usr/bin/
             $(if $(shell $(p) -c 'import sys; print(sys.version_info >= (3, 11) or "")' 2>/dev/null),$(p))) /usr/bin/python3)
 
 # Where `sonalyze` and the like are on PATH; everything else stays in libexec.
-COMMANDS := sonalyze naicreport
+COMMANDS := sonarctl sonalyze naicreport
 VENV_PYTHON := .venv/bin/python
 INSTALL_VENV := $(DESTDIR)$(LIBDIR)/venv
 
 # ---- targets that are promised -------------------------------------------------------------------------------------
 
-.PHONY: all help demo check lint generate bench install uninstall clean deps deps-check test
+.PHONY: all help demo check lint generate bench install install-venv install-files wheelhouse uninstall clean deps deps-check test
 
 all: .venv/.complete  ## a virtual environment in .venv with everything installed
 
@@ -102,38 +103,78 @@ deps-check:
 # ---- installation --------------------------------------------------------------------------------------------------
 
 SCRIPT_LINE := 1s|^.*$$|\#!$(LIBDIR)/venv/bin/python -I|
+UNITS := $(wildcard units/*.service units/*.socket units/*.target units/*.slice units/*.timer units/*.path)
+DROP_INS := $(wildcard units/*.d/*.conf)
+PAGES := $(wildcard man/*.[0-9])
+STAGE := $(DESTDIR)$(LIBDIR)/venv.new
+
+# Where the wheels come from: the package index, or, where there is none, a directory that `make wheelhouse` has made.
+PIP_SOURCE := $(if $(WHEELHOUSE),--no-index --find-links "$(abspath $(WHEELHOUSE))")
+WITH_SYSTEM := $(if $(SYSTEM_SITE_PACKAGES),--system-site-packages)
+
+install: install-venv install-files  ## into PREFIX (/usr/local), honouring DESTDIR; enables and starts nothing
+	@[ -n "$(DESTDIR)" ] || { systemd-sysusers; systemd-tmpfiles --create sonar-server.conf; journalctl --update-catalog; \
+	  ! [ -d /run/systemd/system ] || systemctl daemon-reload; \
+	  echo "Installed. Next: sonarctl doctor, which says what is still to be done; see sonar(7)."; }
 
 # A private environment made from the system's interpreter. Of its bin only the interpreter is used, so the tree may be
-# staged in DESTDIR and moved; what names the stage is removed. Services cannot write bytecode, so it is made here.
-install: deps  ## into PREFIX (/usr/local), honouring DESTDIR; enables and starts nothing
+# staged and moved; what names the stage is removed. Services cannot write bytecode, so it is made here. It takes the
+# place of an older one by a rename: what runs has its files open or loaded, and what starts finds a whole tree.
+install-venv: $(if $(WHEELHOUSE),,deps)
 	case "$(PYTHON)" in /root/*|/home/*) echo "PYTHON=$(PYTHON) lies in a home, which services cannot read" >&2; exit 1;; esac
-	install -d "$(DESTDIR)$(LIBDIR)" "$(DESTDIR)$(LIBEXECDIR)/sonar" "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(UNITDIR)" \
-	  "$(DESTDIR)$(SYSUSERSDIR)" "$(DESTDIR)$(TMPFILESDIR)" "$(DESTDIR)$(PRESETDIR)" "$(DESTDIR)$(SYSCONFDIR)/sonar"
-	rm -rf "$(INSTALL_VENV)" build/pip
-	$(PYTHON) -m venv --without-pip "$(INSTALL_VENV)"
-	$(PYTHON) -m venv build/pip && build/pip/bin/pip install --quiet --upgrade 'pip>=23'
-	build/pip/bin/pip --python "$(INSTALL_VENV)/bin/python" install --quiet --no-compile --use-pep517 .
-	rm -rf build/pip
-	sed -i '/^command = /d' "$(INSTALL_VENV)/pyvenv.cfg"
-	find "$(INSTALL_VENV)/bin" -mindepth 1 ! -name 'python*' -delete
-	"$(INSTALL_VENV)/bin/python" -m compileall -q -j 0 --invalidation-mode unchecked-hash -s "$(DESTDIR)" -p / "$(INSTALL_VENV)/lib" >/dev/null
-	for f in libexec/*; do install -m 0755 "$$f" "$(DESTDIR)$(LIBEXECDIR)/sonar/"; \
-	  sed -i '$(SCRIPT_LINE)' "$(DESTDIR)$(LIBEXECDIR)/sonar/$${f##*/}"; done
-	for f in $(COMMANDS); do ln -sf "$(LIBEXECDIR)/sonar/$$f" "$(DESTDIR)$(BINDIR)/$$f"; done
-	for f in units/*.service units/*.socket units/*.target units/*.slice; do \
-	  sed 's|/usr/libexec/sonar/|$(LIBEXECDIR)/sonar/|g' "$$f" >"$(DESTDIR)$(UNITDIR)/$${f##*/}"; chmod 0644 "$(DESTDIR)$(UNITDIR)/$${f##*/}"; done
+	install -d "$(DESTDIR)$(LIBDIR)"
+	rm -rf "$(STAGE)" "$(DESTDIR)$(LIBDIR)/venv.old"
+	$(PYTHON) -m venv --without-pip $(WITH_SYSTEM) "$(STAGE)"
+	mkdir -p build && pip=$$(mktemp -d "$(CURDIR)/build/pip.XXXXXX") && trap 'rm -rf "$$pip"' EXIT && $(PYTHON) -m venv "$$pip" && \
+	  "$$pip/bin/pip" install --quiet $(PIP_SOURCE) --upgrade 'pip>=23' && \
+	  "$$pip/bin/pip" --python "$(STAGE)/bin/python" install --quiet --no-compile --use-pep517 $(PIP_SOURCE) $(PIP_OPTIONS) .
+	sed -i -e 's|^CONFIG: Final = .*|CONFIG: Final = Path("$(SYSCONFDIR)/sonar")  # the administrator'"'"'s|' \
+	  -e 's|^VENDOR: Final = .*|VENDOR: Final = Path("$(LIBDIR)")  # the package'"'"'s|' "$(STAGE)"/lib/python3*/site-packages/sonar/paths.py
+	sed -i '/^command = /d' "$(STAGE)/pyvenv.cfg"
+	find "$(STAGE)/bin" -mindepth 1 ! -name 'python*' -delete
+	"$(STAGE)/bin/python" -m compileall -q -j 0 --invalidation-mode unchecked-hash -s "$(STAGE)" -p "$(LIBDIR)/venv" "$(STAGE)/lib" >/dev/null
+	if [ -e "$(INSTALL_VENV)" ]; then mv -T "$(INSTALL_VENV)" "$(DESTDIR)$(LIBDIR)/venv.old"; fi
+	mv -T "$(STAGE)" "$(INSTALL_VENV)"
+	rm -rf "$(DESTDIR)$(LIBDIR)/venv.old"
+
+# Each file gets its place by a rename too (install(1) removes and makes anew, so a program that runs keeps its own).
+# Configuration is only put where there is none; a changed default goes beside it as NAME.new.
+install-files:
+	install -d "$(DESTDIR)$(LIBEXECDIR)/sonar" "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(UNITDIR)" "$(DESTDIR)$(SYSUSERSDIR)" \
+	  "$(DESTDIR)$(TMPFILESDIR)" "$(DESTDIR)$(PRESETDIR)" "$(DESTDIR)$(CATALOGDIR)" "$(DESTDIR)$(SYSCONFDIR)/sonar"
+	for f in libexec/*; do to="$(DESTDIR)$(LIBEXECDIR)/sonar/$${f##*/}"; sed '$(SCRIPT_LINE)' "$$f" >"$$to.new"; chmod 0755 "$$to.new"; mv "$$to.new" "$$to"; done
+	for f in $(COMMANDS); do ln -sfn "$(LIBEXECDIR)/sonar/$$f" "$(DESTDIR)$(BINDIR)/$$f"; done
+	for f in $(UNITS) $(DROP_INS); do to="$(DESTDIR)$(UNITDIR)/$${f#units/}"; install -d "$${to%/*}"; \
+	  sed -e 's|/usr/libexec/sonar/|$(LIBEXECDIR)/sonar/|g' -e 's|/etc/sonar|$(SYSCONFDIR)/sonar|g' "$$f" >"$$to.new"; chmod 0644 "$$to.new"; mv "$$to.new" "$$to"; done
 	install -m 0644 units/sonar-server.sysusers "$(DESTDIR)$(SYSUSERSDIR)/sonar-server.conf"
-	install -m 0644 units/sonar-server.tmpfiles "$(DESTDIR)$(TMPFILESDIR)/sonar-server.conf"
+	sed 's|/etc/sonar|$(SYSCONFDIR)/sonar|g' units/sonar-server.tmpfiles >"$(DESTDIR)$(TMPFILESDIR)/sonar-server.conf"
 	install -m 0644 units/sonar-server.preset "$(DESTDIR)$(PRESETDIR)/50-sonar-server.preset"
-	install -d "$(DESTDIR)$(PREFIX)/share/sonar-server" && cp -rT etc "$(DESTDIR)$(PREFIX)/share/sonar-server/examples"
-	for f in man/*.[0-9]; do install -D -m 0644 "$$f" "$(DESTDIR)$(MANDIR)/man$${f##*.}/$${f##*/}"; done
-	@[ -n "$(DESTDIR)" ] || { systemd-sysusers; systemd-tmpfiles --create sonar-server.conf; ! [ -d /run/systemd/system ] || systemctl daemon-reload; \
-	  echo "Installed. What comes next is in sonar(7): certificate, passwords, systemctl enable --now sonar.target"; }
+	install -m 0644 units/sonar-server.catalog "$(DESTDIR)$(CATALOGDIR)/sonar-server.catalog"
+	install -d "$(DESTDIR)$(PREFIX)/share/sonar-server" && rm -rf "$(DESTDIR)$(PREFIX)/share/sonar-server/examples" && \
+	  cp -rT --no-preserve=mode etc "$(DESTDIR)$(PREFIX)/share/sonar-server/examples"
+	conf="$(DESTDIR)$(SYSCONFDIR)/sonar/sonar.conf"; if ! [ -e "$$conf" ]; then install -m 0644 etc/sonar.conf "$$conf"; \
+	  elif cmp -s etc/sonar.conf "$$conf"; then rm -f "$$conf.new"; else install -m 0644 etc/sonar.conf "$$conf.new"; fi
+	for f in $(PAGES); do install -D -m 0644 "$$f" "$(DESTDIR)$(MANDIR)/man$${f##*.}/$${f##*/}"; done
+	for f in $(COMMANDS); do \
+	  install -D -m 0644 completions/commands.bash "$(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$f"; \
+	  install -D -m 0644 completions/commands.fish "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/$$f.fish"; done
+	install -D -m 0644 completions/commands.zsh "$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_sonarctl"
+
+wheelhouse: all  ## wheels of everything in build/wheelhouse; there: make install WHEELHOUSE=DIR, without a network
+	rm -rf build/wheelhouse && mkdir -p build/wheelhouse
+	.venv/bin/pip wheel --quiet --use-pep517 --wheel-dir build/wheelhouse . 'pip>=23' 'setuptools>=65' wheel
+	rm -f build/wheelhouse/sonar_server-*.whl
+	@echo "build/wheelhouse has $$(ls build/wheelhouse | wc -l) wheels for $$($(VENV_PYTHON) -V) on $$(uname -m). Take this directory and the wheels there."
 
 uninstall:  ## remove what install made; data and configuration stay
+	@! [ -z "$(DESTDIR)" ] || ! [ -d /run/systemd/system ] || systemctl disable --now $(patsubst units/%,%,$(filter-out %@.service %@.timer %@.target %.slice,$(UNITS))) 2>/dev/null || true
 	rm -rf "$(DESTDIR)$(LIBDIR)" "$(DESTDIR)$(LIBEXECDIR)/sonar" "$(DESTDIR)$(PREFIX)/share/sonar-server"
-	for f in $(COMMANDS); do rm -f "$(DESTDIR)$(BINDIR)/$$f"; done
-	for f in units/*.service units/*.socket units/*.target units/*.slice; do rm -f "$(DESTDIR)$(UNITDIR)/$${f##*/}"; done
-	rm -f "$(DESTDIR)$(SYSUSERSDIR)/sonar-server.conf" "$(DESTDIR)$(TMPFILESDIR)/sonar-server.conf" "$(DESTDIR)$(PRESETDIR)/50-sonar-server.preset"
-	for f in man/*.[0-9]; do rm -f "$(DESTDIR)$(MANDIR)/man$${f##*.}/$${f##*/}"; done
+	for f in $(COMMANDS); do rm -f "$(DESTDIR)$(BINDIR)/$$f" "$(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$f" \
+	  "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/$$f.fish"; done
+	rm -f "$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_sonarctl"
+	for f in $(UNITS) $(DROP_INS); do rm -f "$(DESTDIR)$(UNITDIR)/$${f#units/}"; done
+	for f in $(sort $(dir $(DROP_INS))); do ! [ -d "$(DESTDIR)$(UNITDIR)/$${f#units/}" ] || rmdir --ignore-fail-on-non-empty "$(DESTDIR)$(UNITDIR)/$${f#units/}"; done
+	rm -f "$(DESTDIR)$(SYSUSERSDIR)/sonar-server.conf" "$(DESTDIR)$(TMPFILESDIR)/sonar-server.conf" \
+	  "$(DESTDIR)$(PRESETDIR)/50-sonar-server.preset" "$(DESTDIR)$(CATALOGDIR)/sonar-server.catalog"
+	for f in $(PAGES); do rm -f "$(DESTDIR)$(MANDIR)/man$${f##*.}/$${f##*/}"; done
 	@echo "Left in place: $(DESTDIR)$(SYSCONFDIR)/sonar, $(DESTDIR)/var/lib/sonar-server, the user sonar-server"

@@ -4,7 +4,9 @@ Library code raises; only the main function of an executable and the handler of 
 Messages name what is wrong and where: the option, the file and line, the value in quotes.
 """
 
-__all__ = ["SonarError", "UsageError"]
+from collections.abc import Sequence
+
+__all__ = ["ConfigError", "SonarError", "UsageError"]
 
 
 class SonarError(Exception):
@@ -17,3 +19,11 @@ class UsageError(SonarError):
     """The command line, a request's parameters or an option's value is wrong: exit status 2."""
 
     exit_status = 2
+
+
+class ConfigError(SonarError):
+    """One or several things are wrong in configuration files; `problems` has a line for each."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)

@@ -5,7 +5,7 @@ The unknown set absorbs every other in a union: its mask is exactly bit 63.
 
 import re
 
-__all__ = ["LARGEST_CARD", "UNKNOWN", "mask_of", "mask_of_cards", "text_of"]
+__all__ = ["LARGEST_CARD", "UNKNOWN", "mask_of", "mask_of_cards", "size_of", "text_of"]
 
 UNKNOWN = 1 << 63
 LARGEST_CARD = 62
@@ -42,3 +42,8 @@ def text_of(mask: int) -> str:
     if mask & UNKNOWN:
         return "unknown"
     return ",".join(str(card) for card in range(LARGEST_CARD + 1) if mask >> card & 1)
+
+
+def size_of(mask: int) -> int:
+    """Return the number of cards; 0 of the unknown set."""
+    return 0 if mask & UNKNOWN else mask.bit_count()

@@ -9,18 +9,56 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from enum import Enum
 
-from sonar.errors import SonarError
+from sonar.errors import ConfigError, SonarError
 
-__all__ = ["Throttle", "run", "setup"]
+__all__ = ["Event", "Throttle", "about", "run", "setup"]
+
+
+_JOURNAL = "/run/systemd/journal/socket"
+
+
+class Event(Enum):
+    """What has an entry in the journal's catalog (units/sonar-server.catalog), by its message id.
+
+    To add one: a line here with an id from `systemd-id128 new`, its entry in the catalog, and `extra=about(Event.…)`
+    where it is logged, in one place only.
+    """
+
+    RELOADED = "361531d7aaed4b8a9801e4712d3abdde"  # a service has read its configuration again
+    RELOAD_FAILED = "4d41487e79954a1aa07094108a1d7fa5"  # what it read is bad; the service goes on with what it had
+    SELF_CHECK_FAILED = "dff5e71deb0540979cef49d9edacc1db"  # a service's check of itself failed
+    STORE_BLOCKED = "987fdc708f194b60b0650f7f8ce016e2"  # uploads are refused: there is no room, or the disk fails
+    STORE_FREE = "9189e654b719444998cb6859f2e6067a"  # uploads are taken again
+    UNIT_FAILED = "a866596ee51f4240bca1397b6e5112ae"  # a unit has failed, and whoever is to know is told
+    TROUBLE = "d5fe1d3ab77f47fdad8808c3eda2aefd"  # a check has found new trouble
+    TROUBLE_OVER = "d1703a7e467c4134aed1e0990384d657"  # trouble that was told of is over
+    DELIVERY_FAILED = "b62d2bc97e2e404591e7ba242e4d3a31"  # a mail or an alert could not be delivered and is kept
+    CONFIGURATION_BAD = "d9aff75c9d4d4adbaa423a2f5c800f5c"  # a program does not start: bad configuration
+    CLUSTER_ADDED = "c903506ac8c34233913a26790a66b374"  # a cluster was added
+    CLUSTER_REMOVED = "2d158b5329994cad8f57dc38b9435a90"  # a cluster was removed
+
+
+def about(event: Event, **fields: object) -> dict[str, str]:
+    """Return the `extra` of a log record: the message id, SONAR_EVENT, and further fields, upper-case names only."""
+    name = event.name.lower().replace("_", "-")
+    return {"MESSAGE_ID": event.value, "SONAR_EVENT": name} | {key: str(value) for key, value in fields.items()}
+
 
 # sd-daemon(3): a line on stderr may begin with its syslog priority in angle brackets.
 _PRIORITY = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
 
 
-def setup(identifier: str, *, verbose: bool = False) -> None:
-    """Send the log of this process to where it belongs: journal, service manager or terminal."""
-    handler = _journal_handler(identifier) if _stderr_is_journal() else None
+def setup(identifier: str, *, verbose: bool = False, only_journal: bool = False) -> None:
+    """Send the log of this process to where it belongs: journal, service manager or terminal.
+
+    With `only_journal` it goes to the journal or nowhere: for commands that answer their user themselves.
+    """
+    to_journal = _stderr_is_journal() or (only_journal and os.path.exists(_JOURNAL))  # noqa: PTH110
+    handler = _journal_handler(identifier) if to_journal else None
+    if handler is None and only_journal:
+        handler = logging.NullHandler()
     if handler is None:
         handler = logging.StreamHandler()
         under_systemd = "INVOCATION_ID" in os.environ and not sys.stderr.isatty()
@@ -33,7 +71,11 @@ def run(program: str, main: Callable[[Sequence[str]], int]) -> int:
     try:
         return main(sys.argv[1:])
     except SonarError as error:
-        print(f"{program}: {error}", file=sys.stderr)
+        if isinstance(error, ConfigError) and _stderr_is_journal():
+            setup(program)
+            logging.getLogger(program).critical("%s", error, extra=about(Event.CONFIGURATION_BAD))
+        else:
+            print(f"{program}: {error}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
         return 130

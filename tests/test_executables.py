@@ -32,7 +32,7 @@ def helps(path: Path) -> list[str]:
     """Return the help texts of a program and of its subcommands."""
     first = run(path, "--help").stdout
     commands = re.search(
-        r"^(?:commands|verbs|COMMAND|positional arguments):\n((?:  .*\n)+)", first, re.MULTILINE | re.I
+        r"^(?:commands|verbs|reports|COMMAND|positional arguments):\n((?:  .*\n)+)", first, re.MULTILINE | re.I
     )
     names = re.findall(r"^ {2,4}([a-z][a-z-]+)(?=\s{2}|$)", commands.group(1), re.MULTILINE) if commands else []
     return [first, *(run(path, name, "--help").stdout for name in names)]

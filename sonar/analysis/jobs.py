@@ -2,15 +2,25 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 
 from sonar.analysis.bounds import Bounds, joined
 from sonar.analysis.merge import Steps, merged, union_of_gpus
 from sonar.analysis.samples import NO_EPOCH, Samples, concatenated, dense
-from sonar.analysis.streams import KIB_PER_GB
+from sonar.analysis.streams import GROWING, KIB_PER_GB
 
-__all__ = ["AVERAGED", "LIVE_AT_END", "LIVE_AT_START", "Jobs", "classification", "combined_jobs", "jobs_of_host"]
+__all__ = [
+    "AVERAGED",
+    "LIVE_AT_END",
+    "LIVE_AT_START",
+    "Jobs",
+    "OverHosts",
+    "classification",
+    "combined_jobs",
+    "jobs_of_host",
+]
 
 LIVE_AT_END = 1
 LIVE_AT_START = 2
@@ -41,19 +51,29 @@ class Jobs:
     hosts: list[tuple[str, ...]]
     users: list[tuple[str, ...]]
     commands: list[tuple[str, ...]]
+    epoch: np.ndarray  # the largest of its samples: above 0 the number is local to a host, -1 if it is not known
+    totals: dict[str, np.ndarray]  # of each counter of GROWING, what its processes added to it
 
     def __len__(self) -> int:
         return len(self.job)
 
 
-def jobs_of_host(streams: Samples, *, over_hosts: bool) -> tuple[Jobs, Samples]:
+class OverHosts(Enum):
+    """Which jobs of equal number on several hosts are one."""
+
+    NUMBERED = "those that the batch system has numbered for the whole cluster (epoch 0)"
+    ALL = "all"
+    NONE = "none"
+
+
+def jobs_of_host(streams: Samples, over_hosts: OverHosts = OverHosts.NUMBERED) -> tuple[Jobs, Samples]:
     """Return the jobs of one host's streams, and the rows of those jobs that may have run on other hosts too.
 
-    With `over_hosts` these are all that have a number. Else they are those that the batch system has numbered for the
-    whole cluster (epoch 0). Samples of job number 0 are of no job: each stream is a row of its own.
+    `streams` has the columns `NAME_added` of `with_growth`. Samples of job number 0 are of no job: each stream is a
+    row of its own.
     """
-    shared = streams["job"] != 0
-    if not over_hosts:
+    shared = (streams["job"] != 0) & (over_hosts is not OverHosts.NONE)
+    if over_hosts is OverHosts.NUMBERED:
         shared &= streams["epoch"] == 0
     own = streams.take(~shared)
     alone = np.where(own["job"] == 0, own["stream"], NO_EPOCH)
@@ -83,6 +103,8 @@ def combined_jobs(per_host: Iterable[Jobs], shared: Sequence[Samples]) -> Jobs:
         hosts=[hosts for part in parts for hosts in part.hosts],
         users=[users for part in parts for users in part.users],
         commands=[commands for part in parts for commands in part.commands],
+        epoch=np.concatenate([part.epoch for part in parts]),
+        totals={name: np.concatenate([part.totals[name] for part in parts]) for name in GROWING},
     )
 
 
@@ -98,7 +120,8 @@ def classification(jobs: Jobs, bounds: dict[str, Bounds]) -> np.ndarray:
 def _jobs_of_nothing() -> Jobs:
     empty, none = np.zeros(0, np.int64), np.zeros(0)
     nothing = dict.fromkeys(AVERAGED, none)
-    return Jobs(empty, empty, empty, empty, nothing, nothing, empty.astype(np.uint64), empty, [], [], [])
+    gpus, totals = empty.astype(np.uint64), dict.fromkeys(GROWING, none)
+    return Jobs(empty, empty, empty, empty, nothing, nothing, gpus, empty, [], [], [], empty, totals)
 
 
 def _jobs(streams: Samples, group: np.ndarray) -> Jobs:
@@ -124,6 +147,8 @@ def _jobs(streams: Samples, group: np.ndarray) -> Jobs:
         hosts=_words_of_groups(streams, group, "host"),
         users=_words_of_groups(streams, group, "user"),
         commands=_words_of_groups(streams, group, "cmd"),
+        epoch=_largest(streams["epoch"], group),
+        totals={name: np.bincount(group, streams[f"{name}_added"]) for name in GROWING},
     )
 
 
@@ -136,6 +161,13 @@ def _averages_and_peaks(
         averages[name] = np.add.reduceat(values, starts) / number
         peaks[name] = np.maximum(np.maximum.reduceat(values, starts), 0.0)
     return averages, peaks
+
+
+def _largest(values: np.ndarray, group: np.ndarray) -> np.ndarray:
+    order = np.argsort(group, kind="stable")
+    starts = np.flatnonzero(np.append(True, np.diff(group[order]) != 0))
+    largest: np.ndarray = np.maximum.reduceat(values[order], starts)
+    return largest
 
 
 def _words_of_groups(streams: Samples, group: np.ndarray, column: str) -> list[tuple[str, ...]]:

@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from sonar.config.nodes import NodeTable
     from sonar.verbs.query import Window
 
-__all__ = ["KIB_PER_GB", "clean_streams", "selected", "stream_numbers"]
+__all__ = ["GROWING", "KIB_PER_GB", "clean_streams", "selected", "stream_numbers", "with_growth"]
 
 KIB_PER_GB = 1 << 20
 
 # Where these are not a number, or negative, they count as 0: one bad value must not spoil the sums of a job.
 _NEUTRALIZED = ("cpu_kib", "rss_kib", "gpu_pct", "gpumem_pct", "gpu_kib", "cputime_s")
+
+# Counters since the process began, of which `with_growth` gives what was added between samples.
+GROWING = ("read_kib", "written_kib", "cputime_s")
 
 _OLD_VERSION = re.compile(r"0\.([0-6])(?:\D|\Z)")
 
@@ -52,6 +55,25 @@ def stream_numbers(samples: Samples) -> np.ndarray:
     which = np.where(group, samples["ppid"], samples["pid"])
     keys = [samples[name] for name in ("host", "job", "epoch", "user", "cmd")]
     return dense(*keys, group, which)
+
+
+def with_growth(streams: Samples) -> Samples:
+    """Add `NAME_added` for each counter: what a sample of one host's cleaned streams adds to it, never negative.
+
+    The first sample of a stream adds all that it has, since the process began after the host's sample before; but not
+    if it is of the first instant of all, for what the process did before that is not known.
+    """
+    if len(streams) == 0:
+        return streams.with_columns(**{f"{name}_added": np.zeros(0) for name in GROWING})
+    first = np.ones(len(streams), bool)
+    first[1:] = streams["stream"][1:] != streams["stream"][:-1]
+    from_before = first & (streams["time"] == streams["time"].min())
+    added = {}
+    for name in GROWING:
+        values = _neutral(streams[name])
+        before = np.where(first, np.where(from_before, values, 0.0), np.append(0.0, values[:-1]))
+        added[f"{name}_added"] = np.maximum(values - before, 0.0)
+    return streams.with_columns(**added)
 
 
 def selected(streams: Samples, records: "RecordFilter", window: "Window") -> Samples:

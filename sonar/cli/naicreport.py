@@ -22,7 +22,7 @@ def main(argv: Sequence[str]) -> int:
         return _dispatch([argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for argument in argv])
     except UsageError as error:
         name = reports.OLD_NAMES.get(argv[0], argv[0]) if argv else ""
-        topic = f" {name}" if name in reports.NAMES else ""
+        topic = f" {name}" if name in reports.NAMES or name in reports.TABLES else ""
         print(f"naicreport: {error} (try 'naicreport{topic} --help')", file=sys.stderr)
         return error.exit_status
 
@@ -39,7 +39,7 @@ def _dispatch(argv: Sequence[str]) -> int:
         print(f"naicreport {sonar.__version__}")
     elif name == "help":
         print(_overview(), end="")
-    elif name in reports.NAMES:
+    elif name in reports.NAMES or name in reports.TABLES:
         _run(reports.report(name), rest)
     else:
         kind = "No such option before the report" if name.startswith("-") else "No such report"
@@ -48,15 +48,16 @@ def _dispatch(argv: Sequence[str]) -> int:
 
 
 def _overview() -> str:
-    width = max(map(len, reports.NAMES))
-    lines = [f"  {name:<{width}}  {reports.report(name).summary}" for name in reports.NAMES]
+    names = (*reports.NAMES, *reports.TABLES)
+    width = max(map(len, names))
+    lines = [f"  {name:<{width}}  {reports.report(name).summary}" for name in names]
     return "\n".join(
         [
             "Usage: naicreport REPORT [OPTION ...] [-- FILE ...]",
             "",
             "Make the reports that web pages and people read.",
             "",
-            "Verbs:",
+            "Reports:",
             *lines,
             "",
             "Options:",

@@ -31,7 +31,7 @@ class _Source(TypedDict):
     data: Path | Sequence[Path]
     nodes: "NodeTable | None"
     clusters: "Clusters | None"
-    reports: Path | None
+    reports: Sequence[Path]
 
 
 _SOURCE = (
@@ -171,7 +171,7 @@ def _answer(
     )
     for word in fmt.unknown:
         print(f"sonalyze: unknown word {word!r} in --fmt, ignoring", file=sys.stderr)
-    result = verb.run(query)
+    result = verb.answer(query)
     if verbose:
         _tell_what_was_read(query, fmt, result.rows.num_rows)
     _use_utf8()
@@ -184,7 +184,7 @@ def _source(verb: Verb, source: Mapping[str, str], files: Sequence[str]) -> "_So
     from sonar.config.nodes import read_nodes
 
     nodes = read_nodes(Path(source["config-file"])) if "config-file" in source else None
-    reports = Path(source["report-dir"]) if "report-dir" in source else None
+    reports = _audiences(Path(source["report-dir"])) if "report-dir" in source else ()
     if "jobanalyzer-dir" not in source:
         if verb.reads is Reads.SITE:
             raise SonarError("--jobanalyzer-dir is needed, or --remote")
@@ -201,7 +201,7 @@ def _source(verb: Verb, source: Mapping[str, str], files: Sequence[str]) -> "_So
     if not clusters.data.is_dir():
         raise SonarError(f"Not a directory: '{clusters.data}'")
     if verb.reads is Reads.SITE:
-        return {"data": [], "nodes": None, "clusters": clusters, "reports": None}
+        return {"data": [], "nodes": None, "clusters": clusters, "reports": ()}
     if "cluster" not in source:
         raise SonarError("--jobanalyzer-dir needs --cluster")
     cluster = clusters.find(source["cluster"])
@@ -209,8 +209,13 @@ def _source(verb: Verb, source: Mapping[str, str], files: Sequence[str]) -> "_So
         "data": clusters.data / cluster,
         "nodes": nodes if nodes is not None or not verb.takes_config else clusters.nodes(cluster),
         "clusters": clusters,
-        "reports": reports or root / "reports" / cluster,
+        "reports": reports or _audiences(root / "reports" / cluster),
     }
+
+
+def _audiences(reports: Path) -> tuple[Path, ...]:
+    """Return where to look for a report of a cluster, that for the most narrow audience first."""
+    return (*(reports / audience for audience in ("admin", "login", "public")), reports)
 
 
 def _ask_server(

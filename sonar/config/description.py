@@ -13,16 +13,15 @@ description, aliases, exclude-user and nodes (version 2).
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from sonar import hosts
 from sonar.config import values
 from sonar.config.nodes import Node, NodeTable, read_json_description
-from sonar.config.policies import BUILT_IN, Policy
-from sonar.config.sections import ConfigError, Entry, Section, nearest, read_sections
+from sonar.config.policies import BUILT_IN, Policy, with_files
+from sonar.config.sections import Entry, Section, nearest, read_sections
 from sonar.config.values import Kind
-from sonar.errors import SonarError
+from sonar.errors import ConfigError, SonarError
 from sonar.names import ClusterName, cluster_name
 
 __all__ = ["FEATURES", "KEYS", "Cluster", "Group", "Key", "read_description", "read_json"]
@@ -159,10 +158,10 @@ def read_description(path: Path, files: Sequence[Path] = ()) -> Cluster:
         exclude_commands=cluster.get("ExcludeCommands", ()),
         audience=cluster.get("Audience", "users"),
         default_nodes=cluster.get("DefaultNodes", ()),
-        nodes=MappingProxyType(nodes),
+        nodes=nodes,
         groups=groups,
         policies=policies,
-        recipients=MappingProxyType(recipients),
+        recipients=recipients,
         source=path,
     )
 
@@ -330,7 +329,7 @@ class _Reader:
     def policies(
         self, names: tuple[str, ...] | None, own: Mapping[str, Policy], features: frozenset[str], path: Path
     ) -> tuple[Policy, ...]:
-        known = {**BUILT_IN, **own}
+        known = {**with_files(), **BUILT_IN, **own}
         if names is None:
             names = tuple(dict.fromkeys([*(policy.name for policy in _default_policies(features)), *own]))
         for name in names:

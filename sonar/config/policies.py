@@ -1,8 +1,19 @@
 """Policies: what a cluster calls a misuse, as data. Two are built in; a cluster's description may add its own."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
-__all__ = ["BUILT_IN", "Policy"]
+from sonar.paths import CONFIG
+
+__all__ = ["BUILT_IN", "Policy", "with_files"]
+
+_FILES = (CONFIG / "policies", Path(__file__).parents[1] / "report" / "shipped")
+
+
+def with_files() -> dict[str, "Policy"]:
+    """Return the policies that have a file of their own, sonar-policy(5), by name; their options are in the file."""
+    names = {path.stem for place in _FILES if place.is_dir() for path in place.glob("*.policy")}
+    return {name: Policy(name=name, title=name, options=()) for name in sorted(names)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

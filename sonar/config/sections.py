@@ -6,24 +6,16 @@ A section may be there several times; each time it is one of its own, in the ord
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sonar.errors import SonarError
+from sonar.errors import ConfigError
 
 __all__ = ["ConfigError", "Entry", "Section", "nearest", "parse_sections", "read_sections"]
 
 _LARGEST_FILE = 64 << 20
 _KEY = re.compile(r"[A-Za-z][A-Za-z0-9-]*", re.ASCII)
-
-
-class ConfigError(SonarError):
-    """One or several things are wrong in configuration files; `problems` has a line for each."""
-
-    def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = tuple(problems)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 
 from sonar.config import values
 from sonar.config.files import directories, files_of
-from sonar.config.sections import ConfigError, Entry, nearest, read_sections
+from sonar.config.sections import Entry, nearest, read_sections
 from sonar.config.values import Kind
-from sonar.errors import SonarError
+from sonar.errors import ConfigError, SonarError
 from sonar.paths import CONFIG, STATE
 
 __all__ = [
@@ -63,6 +63,11 @@ class Ingest:
     max_body: int = _is(values.SIZE, "64M", "Largest upload, also after it is unpacked.")
     topic_prefixes: tuple[str, ...] = _is(values.WORDS, "", "Prefixes of topics that are taken beside those without.")
     any_cluster: bool = _is(values.BOOLEAN, "no", "Whether each user may upload to every cluster, not only to its own.")
+    known_clusters: bool = _is(values.BOOLEAN, "no", "Whether a cluster without a directory is refused, not made.")
+    disk_reserve: int = _is(values.SIZE, "256M", "Uploads are refused while less room than this is free.")
+    csv_day: str = _is(values.choice("local", "utc"), "local", "Day of a CSV record: in its own UTC offset, or UTC.")
+    json_day: str = _is(values.choice("local", "utc"), "utc", "Day of an envelope: UTC, or in its own UTC offset.")
+    kprox: str = _is(values.TEXT, "", "Path where messages in the framing of a Kafka proxy are taken; else nowhere.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 `python -m sonar.config.write` brings the files of a checkout up to date; a test demands that they are.
 """
 
+import re
 import textwrap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -89,7 +90,8 @@ def _mdoc(rows: Iterable[tuple[str, str, str, str, str]]) -> Iterator[str]:
             yield f".Ss Section [{section}]\n.Bl -tag -width Ds\n"
             before = section
         yield f".It Va {key} Ns = Ns Ar {kind}\n"
-        yield from (f"{line}\n" for line in textwrap.wrap(text.replace("\\", "\\e"), 110))
+        for sentence in re.split(r"(?<=[.?!]) (?=[A-Z])", text.replace("\\", "\\e")):
+            yield from (f"{line}\n" for line in textwrap.wrap(sentence, 110))
         if default:
             yield f"The default is\n.Ql {default} .\n"
     yield ".El\n"

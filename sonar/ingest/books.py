@@ -86,6 +86,8 @@ class Books:
         self, cluster: ClusterName, host: str, endpoint: str, status: int, why: str, remote: str, dropped: int = 0
     ) -> None:
         """Count a refused post."""
+        if status == 503:
+            self._watch_store()
         now = int(self._clock())
         kind = (cluster, host, endpoint, status, why[:_LONGEST_WHY])
         before = self._refused.get(kind)
@@ -99,11 +101,18 @@ class Books:
                 now, cluster, host, endpoint, status, dropped=dropped, why=why, until=now, remote=remote
             )
 
-    async def keep(self) -> None:
-        """Write what is to be written, until cancelled; begin with the start of the server."""
-        before = await asyncio.to_thread(last_event, self._root)
-        self._events.append(ServerEvent(int(self._clock()), "up", before.at if before else 0))
+    def begin(self) -> None:
+        """Write that the server has started, or leave that for later where nothing can be written."""
+        before = last_event(self._root)
+        event = ServerEvent(int(self._clock()), "up", before.at if before else 0)
         self._alive_at = time.monotonic()
+        try:
+            self._store.append_and_wait([Append(server_path(event.at), event_line(event))])
+        except StoreUnavailableError:
+            self._events.append(event)
+
+    async def keep(self) -> None:
+        """Write what is to be written, until cancelled."""
         while True:
             self._watch_store()
             await self._write()

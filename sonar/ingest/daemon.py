@@ -5,12 +5,13 @@ import asyncio
 import faulthandler
 import logging
 import os
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sonar import log
 from sonar.config.aliases import read_aliases
+from sonar.config.settings import Ingest, load_settings
 from sonar.errors import UsageError
 from sonar.ingest.post import Rules
 
@@ -28,6 +29,8 @@ def run(options: argparse.Namespace) -> int:
     """Take uploads until told to stop; return the exit status. Raise SonarError if it cannot begin."""
     from sonar.ingest.app import IngestApp
     from sonar.ingest.books import Books
+    from sonar.ingest.counts import exposition
+    from sonar.ingest.health import facts_of, gauges_of
     from sonar.serve.server import Limits, TlsFiles, listeners_of, serve
     from sonar.store.store import Store
 
@@ -38,14 +41,27 @@ def run(options: argparse.Namespace) -> int:
     if identities is not None and identities.in_plain_text:
         text = "%d passwords in '%s' are in plain text, going on; passwd(8) can hash them in place"
         _log.warning(text, identities.in_plain_text, identities.path)
+    settings = _settings(options)
+    listeners = listeners_of(options.listen, options.listen_tls)
+    store = Store(options.data, sync=options.fsync == "group", reserve_bytes=settings.disk_reserve)
+    books = Books(options.data, store)
+    books.begin()
     rules = Rules(
         aliases=read_aliases(options.aliases) if options.aliases else {},
-        topic_prefixes=frozenset(options.topic_prefix),
+        topic_prefixes=frozenset(settings.topic_prefixes),
+        csv_day=settings.csv_day,
+        json_day=settings.json_day,
+        may_create=books.knows if settings.known_clusters else lambda _: True,
     )
-    listeners = listeners_of(options.listen, options.listen_tls)
-    store = Store(options.data, sync=options.fsync == "group")
-    books = Books(options.data, store)
-    app = IngestApp(store, identities, rules, books, any_cluster=options.any_cluster)
+    app = IngestApp(
+        store,
+        identities,
+        rules,
+        books,
+        any_cluster=settings.any_cluster,
+        body_bytes=settings.max_body,
+        framed_path=settings.kprox,
+    )
 
     def reload() -> None:
         aliases = read_aliases(options.aliases) if options.aliases else {}
@@ -75,14 +91,29 @@ def run(options: argparse.Namespace) -> int:
             on_reload=reload,
             on_stop=stop,
             obstacle=lambda: store.obstacle,
-            limits=Limits(body_bytes=options.max_body),
+            limits=Limits(body_bytes=settings.max_body, request_s=options.request_timeout),
             port_file=options.port_file,
             on_refused=app.note_refusal,
             work=books.keep,
+            facts=lambda: facts_of(store),
+            metrics=lambda: exposition(app.counts, gauges_of(store)),
         )
     finally:
         if not is_closed:
             store.close()
+
+
+def _settings(options: argparse.Namespace) -> Ingest:
+    """Return sonar.conf(5) as the options amend it; raise SonarError or UsageError."""
+    settings = load_settings().ingest
+    names = {one.name for one in fields(settings)}
+    given = {name: value for name, value in vars(options).items() if name in names and value is not None}
+    if options.topic_prefix:
+        given["topic_prefixes"] = tuple(options.topic_prefix)
+    settings = replace(settings, **given)
+    if settings.kprox and not settings.kprox.startswith("/"):
+        raise UsageError(f"--kprox {settings.kprox!r}: want a path that begins with /")
+    return settings
 
 
 def _identities(options: argparse.Namespace, *, by_certificate: bool) -> "Identities | None":

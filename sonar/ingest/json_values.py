@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-__all__ = ["DEEPEST", "TooDeepError", "one_line", "split_values", "without_member"]
+__all__ = ["DEEPEST", "TooDeepError", "one_line", "split_elements", "split_values", "without_member"]
 
 DEEPEST = 64
 
@@ -48,6 +48,25 @@ def split_values(body: bytes) -> Iterator[tuple[bytes, Any]]:
             yield part, orjson.loads(part)
         except orjson.JSONDecodeError:
             yield part, None
+
+
+def split_elements(body: bytes) -> Iterator[Any]:
+    """Iterate over the elements of an array that as a whole cannot be read; None as what cannot.
+
+    Raise ValueError if it is no array, and TooDeepError.
+    """
+    body = body.strip()
+    if not (body.startswith(b"[") and body.endswith(b"]") and len(body) > 1):
+        raise ValueError("not an array")
+    if _depth(body) > DEEPEST:
+        raise TooDeepError(f"JSON nested deeper than {DEEPEST}")
+    for part in _parts(body[1:-1]):
+        if part == b",":
+            continue
+        try:
+            yield orjson.loads(part)
+        except orjson.JSONDecodeError:
+            yield None
 
 
 def one_line(value: bytes) -> bytes:

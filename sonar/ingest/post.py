@@ -11,7 +11,23 @@ from sonar.errors import SonarError
 from sonar.names import BadNameError, ClusterName, resolve_cluster
 from sonar.store.layout import Append, local_day, utc_day
 
-__all__ = ["CSV", "JSON", "Endpoint", "MediaTypes", "Post", "Refusal", "Rules", "Share", "Taken"]
+__all__ = [
+    "CSV",
+    "JSON",
+    "Credentials",
+    "Endpoint",
+    "MediaTypes",
+    "Parameters",
+    "Post",
+    "Refusal",
+    "Rules",
+    "Share",
+    "Taken",
+]
+
+
+Parameters = Mapping[str, Sequence[str]]
+Credentials = tuple[str, str]  # user, password
 
 
 class Refusal(SonarError):
@@ -48,11 +64,12 @@ class Post:
 
     body: bytes
     argument: str  # what the endpoint's path has matched in its group
-    parameters: Mapping[str, Sequence[str]]
+    parameters: Parameters
     clusters: frozenset[ClusterName] | None
     rules: Rules
     now: int
     node: str = ""  # for records that do not name theirs
+    senders: Mapping[Credentials | None, frozenset[ClusterName] | None] = field(default_factory=dict)
 
     def cluster(self, text: str | None) -> ClusterName:
         """Return the cluster that `text` means, or the only one that the sender may write where there is no text.
@@ -122,6 +139,15 @@ class Taken:
         share.oldest = min(share.oldest, oldest)
         share.newest = max(share.newest, newest)
 
+    def add(self, other: "Taken") -> None:
+        """Take over what was made of a part of the post."""
+        self.appends += other.appends
+        for (cluster, host), share in other.shares.items():
+            self.count(cluster, host, share.records, share.bytes, share.oldest, share.newest)
+        if other.dropped:
+            self.drop(other.complaint, other.dropped, other.status)
+        self.notices += other.notices
+
     def drop(self, reason: str, count: int = 1, status: int = 400) -> None:
         """Count records that are not stored; `status` is for the case that all others are dropped too."""
         self.dropped += count
@@ -143,5 +169,10 @@ class Endpoint:
 
     name: str  # in the journal
     path: str  # regular expression of the whole path; its group, if it has one, becomes the argument
-    media: MediaTypes
+    media: MediaTypes | Callable[[Parameters], MediaTypes]
     take: Callable[[Post], Taken]
+    senders: Callable[[bytes], Sequence[Credentials]] | None = None  # in the body, where they are not in the headers
+
+    def media_types(self, parameters: Parameters) -> MediaTypes:
+        """Return the media types that may be sent with these parameters; may raise Refusal."""
+        return self.media(parameters) if callable(self.media) else self.media

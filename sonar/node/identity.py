@@ -30,11 +30,11 @@ def parse_identity(text: str) -> Identity | None:
     return Identity(user, password) if user and password and text.isprintable() else None
 
 
-def read_identity(path: Path) -> Identity:
+def read_identity(path: Path, *, may_be_open: bool = False) -> Identity:
     """Return the identity in a file.
 
-    Raise SonarError if it says something else, or if others than its owner may read it; the latter is not asked of
-    the credentials that the service manager hands to a service, which it guards in its own way.
+    Raise SonarError if it says something else, or, unless that is allowed, if others than its owner may read it; this
+    is not asked of the credentials that the service manager hands to a service, which it guards in its own way.
     """
     try:
         with path.open("rb") as file:
@@ -44,7 +44,7 @@ def read_identity(path: Path) -> Identity:
         raise SonarError(f"cannot read identity file '{path}': {error.strerror}") from error
     except UnicodeDecodeError:
         raise SonarError(f"identity file '{path}' is not UTF-8 text") from None
-    if mode & 0o077 and not _is_credential(path):
+    if mode & 0o077 and not (may_be_open or _is_credential(path)):
         raise SonarError(f"identity file '{path}' may be read by others: chmod 0600 it")
     identity = parse_identity(text)
     if identity is None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sonar import __version__, log
 from sonar.errors import SonarError, UsageError
 from sonar.names import BadNameError, cluster_name
+from sonar.node import legacy
 from sonar.node.spool import CONTENT_TYPES, DEFAULT_QUOTA, Spool
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> int:
     """Run exfiltrate and return its exit status: 1 if --once could not deliver everything."""
+    if legacy.is_of_old(argv):
+        return legacy.run(argv)
     options = parser().parse_args(argv)
     log.setup("exfiltrate", verbose=options.verbose)
     logging.getLogger("urllib3").setLevel(logging.ERROR)

@@ -3,6 +3,7 @@
 import os
 import ssl
 from base64 import b64encode
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
     import urllib3
     from urllib3.util import Url
 
-__all__ = ["Answer", "Server", "Verdict"]
+__all__ = ["Answer", "Place", "Server", "Verdict"]
+
+Place = Callable[[Entry], tuple[str, str]]
+"""Gives what is added to the URL for an entry of the spool, and its content type."""
 
 # The server gives itself a minute for a request.
 CONNECT_TIMEOUT_S = 15.0
@@ -60,6 +64,9 @@ class Server:
     Its certificate and name are checked wherever the URL says https; nothing can switch that off. A redirect is never
     followed. The identity is read again each time the server does not let us in, so that a password can be changed
     under a running service. Raise UsageError for a bad URL, SonarError if a file cannot be used.
+
+    Entries go to the endpoints of infiltrate for `cluster`, unless `place` says where they go; then the URL may have a
+    query. `open_identity` lets the identity file be readable by others.
     """
 
     def __init__(
@@ -71,14 +78,17 @@ class Server:
         ca_cert: Path | None = None,
         client_cert: Path | None = None,
         client_key: Path | None = None,
+        place: Place | None = None,
+        open_identity: bool = False,
     ) -> None:
-        where = _parsed(url)
+        where = _parsed(url, with_query=place is not None)
         if where.scheme == "http" and (ca_cert or client_cert):
             raise UsageError("--ca-cert and --cert need an https --url")
-        self._base = where.url.rstrip("/")
-        self._cluster = cluster
+        self._base = where.url if place else where.url.rstrip("/")
+        self._place = place or _endpoints_of(cluster)
         self._auth_file = auth_file
-        self._headers = _headers(read_identity(auth_file) if auth_file else None)
+        self._open_identity = open_identity
+        self._headers = _headers(self._read_identity())
         context = _tls(ca_cert, client_cert, client_key) if where.scheme == "https" else None
         self._http = _pool(where, context)
         self.password_in_clear = bool(auth_file) and where.scheme == "http" and where.host not in _LOCAL
@@ -89,11 +99,12 @@ class Server:
 
         with entry.path.open("rb") as file:
             # Given as a file the body is sent block by block, and the timeout holds for each block, not for the whole.
-            length = {"Content-Type": entry.content_type, "Content-Length": str(os.fstat(file.fileno()).st_size)}
+            path, content_type = self._place(entry)
+            length = {"Content-Type": content_type, "Content-Length": str(os.fstat(file.fileno()).st_size)}
             try:
                 response = self._http.request(
                     "POST",
-                    self._base + self._path(entry),
+                    self._base + path,
                     body=file,
                     headers=self._headers | length,
                     redirect=False,
@@ -116,20 +127,28 @@ class Server:
         """Close the connections; the next post opens one."""
         self._http.clear()
 
-    def _path(self, entry: Entry) -> str:
-        """Return the endpoint for an entry: lines of CSV have their own, envelopes have one for each kind."""
-        if entry.content_type == "text/csv":
-            return f"/sonar-freecsv?cluster={quote(self._cluster, safe='')}"
-        return f"/api/v1/insert/{entry.kind}"
+    def _read_identity(self) -> Identity | None:
+        return read_identity(self._auth_file, may_be_open=self._open_identity) if self._auth_file else None
 
     def _read_identity_again(self) -> None:
         try:
-            self._headers = _headers(read_identity(self._auth_file) if self._auth_file else None)
+            self._headers = _headers(self._read_identity())
         except SonarError:
             return  # half way through being changed; the old one has been refused, and the next refusal looks again
 
 
-def _parsed(url: str) -> "Url":
+def _endpoints_of(cluster: str) -> Place:
+    """Return the places for a cluster: lines of CSV have their own endpoint, envelopes have one for each kind."""
+
+    def place(entry: Entry) -> tuple[str, str]:
+        if entry.content_type == "text/csv":
+            return f"/sonar-freecsv?cluster={quote(cluster, safe='')}", entry.content_type
+        return f"/api/v1/insert/{entry.kind}", entry.content_type
+
+    return place
+
+
+def _parsed(url: str, *, with_query: bool) -> "Url":
     import urllib3
 
     try:
@@ -139,7 +158,7 @@ def _parsed(url: str) -> "Url":
     if where.auth is not None or "@" in url:  # not repeated: it may hold a password
         raise UsageError("--url must not hold a user name or a password: they belong into --auth-file")
     good_host = where.host is not None and where.host.isprintable() and not set(where.host) & set(" %\\")
-    if where.scheme not in {"http", "https"} or not good_host or where.query or where.fragment:
+    if where.scheme not in {"http", "https"} or not good_host or where.fragment or (where.query and not with_query):
         raise UsageError(f"--url must be http(s)://HOST[:PORT][/PATH], not {url!r}")
     return where
 

@@ -74,6 +74,10 @@ class Topic:
         """Whether each node has its own; else it is the cluster's."""
         return any(column.name == "host" for column in self.columns)
 
+    def host_of(self, path: Path) -> str | None:
+        """Return the host that a file is named after, empty for a cluster's; None if it is no file of the topic."""
+        return next((host for form in self.files if (host := file_of_host(path.name, *form)) is not None), None)
+
     def table(self, rows: Sequence[Row]) -> "pa.Table":
         """Return rows as a table; what a row does not have is null."""
         import pyarrow as pa
@@ -95,8 +99,12 @@ class TopicScan:
         self.files: list[Path] = []
         self.discarded: Counter[tuple[Path, str]] = Counter()
 
-    def table(self, topic: Topic, start: int | None = None, end: int | None = None) -> "pa.Table":
+    def table(
+        self, topic: Topic, start: int | None = None, end: int | None = None, *, named: bool = False
+    ) -> "pa.Table":
         """Return the rows of a topic within the window, or from `start` to `end`, sorted by its key.
+
+        Of explicit files all are read, whatever their names, or with `named` those that are called as in a log tree.
 
         Of rows with the same key the first in reading order stays: JSON before CSV, then path, then line.
         """
@@ -106,7 +114,7 @@ class TopicScan:
         if isinstance(self._data, Path):
             files = self._files_of(topic, window.start if low is None else low, window.end if high is None else high)
         else:
-            files = [(path, "") for path in self._data]
+            files = [(path, "") for path in self._data if not named or topic.host_of(path) is not None]
         rows: list[Row] = []
         told: set[tuple[Any, Any]] = set()  # hosts and instants of messages: records that tell less do not count
         for path, _host in files:
@@ -121,7 +129,7 @@ class TopicScan:
     def newest(self, topic: Topic, start: int, end: int) -> "pa.Table":
         """Return the newest rows of each host from `start` to `end`: those of the last instant that it has any of."""
         if not isinstance(self._data, Path):
-            return newest_of_hosts(self.table(topic, start, end))
+            return newest_of_hosts(self.table(topic, start, end, named=True))
         found: list[Row] = []
         files = sorted(self._files_of(topic, start, end), key=lambda file: file[1])
         for _host, of_host in groupby(files, key=lambda file: file[1]):
@@ -143,7 +151,7 @@ class TopicScan:
         first, last = day_of(start).toordinal() - 1, day_of(end).toordinal() + 1
         files = []
         for path in files_of_days(self._data, first, last):
-            host = next((host for form in topic.files if (host := file_of_host(path.name, *form)) is not None), None)
+            host = topic.host_of(path)
             if host is None or (topic.of_hosts and (host in NO_SAMPLES or not self._matches(host))):
                 continue
             files.append((path, host))

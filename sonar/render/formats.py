@@ -57,7 +57,8 @@ _CONTROLS = {
     "nodefaults": "leave out values that are the default of their field",
 }
 _TAG = "tag:"
-_TIMES = (Kind.MINUTE, Kind.DATE, Kind.CLOCK)
+_TIMES = (Kind.MINUTE, Kind.DATE, Kind.CLOCK, Kind.ISO)
+_MODIFIERS = {"sec": (Kind.SECONDS, (*_TIMES, Kind.DURATION)), "iso": (Kind.ISO, _TIMES)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +129,11 @@ def _words(verb: "Verb", spec: str) -> Iterator[str]:
 
 
 def _modified(known: dict[str, Field], word: str) -> Field | None:
-    """Return the field for `NAME/sec` or `NAME/iso` where NAME is a time."""
+    """Return the field for `NAME/sec` or `NAME/iso` where NAME is a time, or for /sec a duration."""
     name, _, modifier = word.partition("/")
-    kind = {"sec": Kind.SECONDS, "iso": Kind.ISO}.get(modifier)
+    kind, kinds = _MODIFIERS.get(modifier, (Kind.TEXT, ()))
     field = known.get(name)
-    if not kind or not field or field.kind not in _TIMES:
+    if field is None or field.kind not in kinds:
         return None
     return replace(field, name=word, kind=kind, column=field.source)
 

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from sonar.config.nodes import NodeTable
     from sonar.report.declare import Call
+    from sonar.verbs.query import Query
 
 __all__ = ["FLAG", "NODES", "WINDOW", "Answers", "InProcess", "Means", "Program", "Source", "answers_for"]
 
@@ -94,11 +95,13 @@ class Means:
 class InProcess:
     """Answers by the functions of this package."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, nodes: "NodeTable | None" = None, window: tuple[int, int] | None = None) -> None:
+        """Answer about a source; `nodes` instead of those in its file, `window` (instants) instead of its dates."""
         from sonar.config.nodes import read_nodes
 
         self._source = source
-        self._nodes = read_nodes(source.config)
+        self._nodes = read_nodes(source.config) if nodes is None else nodes
+        self._window = window
 
     def ask(self, verb: str, options: Options) -> Any:
         """Return the answer; a host that is not described is left out, with a warning."""
@@ -115,14 +118,26 @@ class InProcess:
         from sonar.verbs.parameters import query_of
 
         declared = verbs.verb(verb)
-        window = {"from": [self._source.since]} | ({"to": [self._source.until]} if self._source.until else {})
         nodes: NodeTable | None = self._nodes if declared.takes_config else None
+        window = self._dates()
         own = {name: list(values) for name, values in options.items() if name not in {WINDOW, NODES}}
         given = {**window, **own}
         query, fmt = query_of(declared, given, data=self._source.data, nodes=nodes, now=self._source.now)
         out = StringIO()
-        write_result(declared, declared.run(query), fmt, out)
+        write_result(declared, declared.answer(self._exactly(query)), fmt, out)
         return json.loads(out.getvalue())
+
+    def _dates(self) -> dict[str, list[str]]:
+        """Return the window as options."""
+        if self._window is not None:
+            return {name: [day_of(at).isoformat()] for name, at in zip(("from", "to"), self._window, strict=True)}
+        return {"from": [self._source.since]} | ({"to": [self._source.until]} if self._source.until else {})
+
+    def _exactly(self, query: "Query") -> "Query":
+        """Return the query about the window of instants, if that is what was given."""
+        from sonar.verbs.query import Window
+
+        return query if self._window is None else replace(query, window=Window(*self._window))
 
     def series(self, fields: Mapping[str, str], since: int) -> dict[str, "Means"]:
         """Return each host's samples from an instant on: by name, the values of the fields of the verb load.
@@ -134,11 +149,9 @@ class InProcess:
 
         verb = verbs.verb("load")
         names = list(fields.values())
-        given = {"from": [day_of(since).isoformat()], "none": [FLAG], "fmt": ["json,datetime,cpu"]}
-        if self._source.until:
-            given["to"] = [self._source.until]
+        given = {**self._dates(), "from": [day_of(since).isoformat()], "none": [FLAG], "fmt": ["json,datetime,cpu"]}
         query, _fmt = query_of(verb, given, data=self._source.data, nodes=self._nodes, now=self._source.now)
-        result = verb.run(query)
+        result = verb.answer(query)
         found = {}
         for title, first, length in result.blocks or ():
             rows = result.rows.slice(first, length)

@@ -50,9 +50,11 @@ def glance(
     hosts: dict[str, _Host] = {}
     silent = frozenset[str]()
     if isinstance(answers, InProcess):
-        bounds = answers.ask("metadata", {"fmt": ["json,host,latest"]})
-        for row in bounds:
-            hosts.setdefault(row["host"], _Host()).last_seen = _instant(row["latest"])
+        question: dict[str, Sequence[str]] = {"interval": [str(interval)], "only-up": [FLAG]}
+        for row in answers.ask("uptime", question | {"fmt": ["json,host,device,end"]}):
+            if row["device"] == "host":
+                of_host = hosts.setdefault(row["host"], _Host())
+                of_host.last_seen = max(of_host.last_seen or 0, _instant(row["end"]))
         silent = frozenset(host for host, one in hosts.items() if (one.last_seen or 0) <= now - RECENT * MINUTE)
     _add_jobs(hosts, answers, now, silent)
     _add_states(hosts, answers, interval)

@@ -10,25 +10,31 @@ from sonar.verbs.declare import Option, OptionType
 
 __all__ = ["REPORT", "hosts_with_files"]
 
+_HOSTNAME = re.compile(rb'"hostname": ?"([^"]*)"')
 _FILE = re.compile(r"(.+)-(?:minutely|daily|weekly|monthly|quarterly)\.json")
 
 
 def hosts_with_files(directory: Path) -> list[str]:
     """Return the hosts that files HOST-daily.json and the like are about, in byte order; files of groups are left out.
 
-    What a file is about, a host or a group, is told by its own member `group`; one that has none is a host's.
+    A file is a group's if its own member `hostname` is not what it is named after.
     """
     try:
         names = [entry.name for entry in directory.iterdir() if entry.is_file() and not entry.is_symlink()]
     except OSError as error:
         raise SonarError(f"{error.strerror}: '{directory}'") from None
-    found = {match[1] for name in names if (match := _FILE.fullmatch(name)) and not _is_of_group(directory / name)}
+    matches = (_FILE.fullmatch(name) for name in names)
+    found = {match[1] for match in matches if match and not _is_of_group(directory / match[0], match[1])}
     return sorted(found, key=str.encode)
 
 
-def _is_of_group(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(512).find(b'"group":') >= 0
+def _is_of_group(path: Path, host: str) -> bool:
+    try:
+        with path.open("rb") as file:
+            match = _HOSTNAME.search(file.read(4096))
+    except FileNotFoundError:  # it may be replaced or removed meanwhile
+        return False
+    return match is not None and match[1] != host.encode()
 
 
 def _run(call: Call) -> None:

@@ -17,10 +17,10 @@ from sonar.names import host_name
 from sonar.report.answers import FLAG, NODES, WINDOW, Answers, answers_for
 from sonar.report.declare import CONFIG, DATA, FROM, NOW, SONALYZE, TO, Call, Report
 from sonar.report.publish import publish
-from sonar.times import minute_text
+from sonar.times import DAY, HOUR, MINUTE, iso_text, minute_text, parse_instant
 from sonar.verbs.declare import Option, OptionType
 
-__all__ = ["REPORT", "Order", "make", "number_of"]
+__all__ = ["REPORT", "Order", "documents", "make", "number_of"]
 
 _FIELDS = "json,datetime,cpu,mem,gpu,gpumem,rcpu,rmem,rgpu,rgpumem,gpus,host"
 
@@ -38,25 +38,69 @@ class Order:
 
 def make(answers: Answers, order: Order, now: int) -> list[Path]:
     """Write the files and return their paths; a host whose values are damaged does not keep the others from theirs."""
-    options: dict[str, Sequence[str]] = {NODES: (), "fmt": [_FIELDS], WINDOW: (), order.bucketing: [FLAG]}
+    written = []
+    for name, document in documents(answers, order, now):
+        path = order.directory / name
+        publish(path, json.dumps(document, ensure_ascii=False, separators=(",", ":")))
+        written.append(path)
+    return written
+
+
+def documents(
+    answers: Answers, order: Order, now: int, window: tuple[int, int] | None = None
+) -> list[tuple[str, dict[str, Any]]]:
+    """Return the files' names and contents.
+
+    With a `window` of instants, they have what pages of now know too: `generated`, `from`, `to`, `group`, `rres`, and
+    null where a host has no sample, so that a gap is seen to be one.
+    """
+    fields = _FIELDS if window is None else f"{_FIELDS},rres"
+    options: dict[str, Sequence[str]] = {NODES: (), "fmt": [fields], WINDOW: (), order.bucketing: [FLAG]}
     if order.group:
         options |= {"group": [FLAG], "host": split_list(order.group)}
+    if window is not None and order.bucketing != "none":
+        options |= {"compact": [FLAG]}
     systems = answers.ask("load", options)
     down = _down_periods(answers, order.downtime_interval) if order.downtime_interval else None
     if order.group and len(systems) > 1:
         raise SonarError(f"Expected exactly one datum for grouped run, tag={order.tag}, not {len(systems)}")
-    written = []
+    found = []
     for system in systems:
-        facts = system["system"]
+        facts, records = system["system"], system["records"]
         if order.group:
             name = order.tag or "group"
         else:
             name = host_name(facts["hostname"]) + (f"-{order.tag}" if order.tag else "")
-        document = _document(facts, system["records"], order, now, down)
-        path = order.directory / f"{name}.json"
-        publish(path, json.dumps(document, ensure_ascii=False, separators=(",", ":")))
-        written.append(path)
-    return written
+        if window is not None:
+            records = _with_gaps(records, order, window)
+        document = _document(facts, records, order, now, down, is_new=window is not None)
+        if window is not None:
+            start, end = (iso_text(instant) for instant in window)
+            document |= {"generated": iso_text(now), "from": start, "to": end}
+            document |= {"group": order.group} if order.group else {}
+        found.append((f"{name}.json", document))
+    return found
+
+
+def _with_gaps(
+    records: Sequence[Mapping[str, str]], order: Order, window: tuple[int, int]
+) -> Sequence[Mapping[str, str]]:
+    """Return the records with empty ones in between: for each slot without a sample; of samples, one in each gap."""
+    slot = {"daily": DAY, "hourly": HOUR}.get(order.bucketing)
+    if slot is not None:
+        by_label = {record["datetime"]: record for record in records}
+        labels = [minute_text(instant) for instant in range(window[0] // slot * slot, window[1] + 1, slot)]
+        return [by_label.get(label, {"datetime": label}) for label in sorted({*labels, *by_label})]
+    most_s = 2 * MINUTE * (order.downtime_interval or 5)
+    filled: list[Mapping[str, str]] = []
+    before = None
+    for record in records:
+        instant = parse_instant(record["datetime"].replace(" ", "T") + ":00Z") or 0
+        if before is not None and instant - before > most_s:
+            filled.append({"datetime": minute_text(before + MINUTE)})
+        filled.append(record)
+        before = instant
+    return filled
 
 
 def _document(
@@ -65,11 +109,16 @@ def _document(
     order: Order,
     now: int,
     down: "Mapping[str, list[_Period]] | None",
+    *,
+    is_new: bool,
 ) -> dict[str, Any]:
     """Return the content of one file, members in the order that readers of old know."""
     labels = [record["datetime"] for record in records]
-    series = {name: [number_of(record[name]) for record in records] for name in ("rcpu", "rmem", "rgpu", "rgpumem")}
-    has_gpus = int(facts["gpucards"]) > 0 and None not in series["rgpu"] and None not in series["rgpumem"]
+    names = ("rcpu", "rmem", "rgpu", "rgpumem", "rres") if is_new else ("rcpu", "rmem", "rgpu", "rgpumem")
+    series = {name: [number_of(record.get(name, "")) for record in records] for name in names}
+    has_gpus = int(facts["gpucards"]) > 0
+    if not is_new:  # of old, one value that is not known takes both series away
+        has_gpus = has_gpus and None not in series["rgpu"] and None not in series["rgpumem"]
     document: dict[str, Any] = {
         "date": minute_text(now),
         "hostname": facts["hostname"],
@@ -81,6 +130,8 @@ def _document(
     }
     if has_gpus:
         document |= {"rgpu": series["rgpu"], "rgpumem": series["rgpumem"]}
+    if is_new:
+        document["rres"] = series["rres"]
     if down is not None:
         periods = down.get(facts["hostname"], [])
         document["downhost"] = _marks(labels, [period for period in periods if period.device == "host"])

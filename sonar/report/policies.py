@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from sonar.config import values
-from sonar.config.sections import ConfigError, Section, nearest, read_sections
+from sonar.config.sections import Section, nearest, read_sections
 from sonar.config.values import Kind
-from sonar.errors import SonarError, UsageError
+from sonar.errors import ConfigError, SonarError, UsageError
 
 __all__ = [
     "KEYS",
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 SITE_DIRECTORY = Path("/etc/sonar/policies")
-_SHIPPED = Path(__file__).parent / "policies"
+_SHIPPED = Path(__file__).parent / "shipped"
 
 _SUFFIX = ".policy"
 _OLD_NAMES = {"ml-cpuhog": "cpuhog", "ml-deadweight": "deadweight"}
@@ -71,6 +71,7 @@ class Policy:
     per: str = "job"
     window_s: int = 86400
     fields: tuple[str, ...] = ()
+    select_where: tuple[Condition, ...] = ()  # on jobs, where users are judged
     where: tuple[Condition, ...] = ()
     min_coverage: int = 0
     idle_s: int = 0  # length of the sliding window in which GPUs that are held are not used; 0: not looked at
@@ -114,6 +115,7 @@ KEYS = (
     Key("Policy", "Fields", values.WORDS, "fields", "Measures that the report shows."),
     Key("Policy", "OldTags", values.WORDS, "old_tags", "Names by which old logs of scans know it."),
     Key("Policy", "Letters", values.BOOLEAN, "letters", "Whether offenders may get a letter."),
+    Key("Select", "Where", values.TEXT, "select_where", "A condition on a job before users are judged."),
     Key("Judge", "Where", values.TEXT, "where", "A condition on measures; all must hold."),
     Key("Judge", "MinCoverage", values.PERCENT, "min_coverage", "Share of a job's samples that must be there."),
     Key("Idle", "Length", values.SPAN, "idle_s", "How long GPUs must have been held without use."),
@@ -227,8 +229,8 @@ def _read_section(section: Section, found: dict[str, Any], problems: list[str]) 
             continue
         try:
             value = key.kind.parse(entry.value)
-            if key.attribute == "where":
-                value = (*found.get("where", ()), _condition(value)) if value else ()
+            if key.attribute in {"where", "select_where"}:
+                value = (*found.get(key.attribute, ()), _condition(value)) if value else ()
             elif key.attribute == "options":
                 value = options_of_words(value)
             elif key.kind.gathers and entry.value:

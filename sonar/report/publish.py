@@ -8,11 +8,12 @@ from sonar.errors import SonarError
 __all__ = ["publish"]
 
 
-def publish(path: Path, text: str) -> None:
-    """Put a file in place by rename, synced. Its mode follows the umask. Raise SonarError if that cannot be done."""
+def publish(path: Path, text: str, *, mode: int = 0o666) -> None:
+    """Put a file in place by rename, synced; `mode` is cut by the umask. Raise SonarError if that cannot be done."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -5,6 +5,7 @@ window, reported or not, and marks nothing.
 """
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,24 @@ from sonar.errors import UsageError
 from sonar.report.declare import FROM, NOW, STATE_DIR, TO, Call, Report
 from sonar.report.joblog import LoggedJob, jobs_of, log_files, read_log
 from sonar.report.jobstate import JobState, State, locked, read_state, write_state
+from sonar.report.measures import measure_text
 from sonar.report.policies import Policy, policy
 from sonar.times import DAY, minute_text
 from sonar.verbs.declare import Option, OptionType
 
-__all__ = ["DEADWEIGHT", "ML_CPUHOG", "REPORT", "Violation", "purge_limit", "text_of", "violations"]
+__all__ = [
+    "CPUHOG_FIELDS",
+    "DEADWEIGHT",
+    "ML_CPUHOG",
+    "REPORT",
+    "Violation",
+    "old_row",
+    "purge_limit",
+    "text_of",
+    "violations",
+]
+
+CPUHOG_FIELDS = ("cpu-peak", "rcpu-avg", "rcpu-peak", "rmem-avg", "rmem-peak")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +57,15 @@ class Violation:
             "first-violation": minute_text(self.state.first_violation),
             "last-seen": minute_text(job.last_seen),
             "reported": self.state.is_reported,
-            **{name: int(value) if float(value).is_integer() else value for name, value in job.values},
+            **{name: _plain(value) for name, value in job.values},
         }
+
+
+def _plain(value: float) -> float | int | None:
+    """Return a number as JSON has it; what is not known is null."""
+    if math.isnan(value):
+        return None
+    return int(value) if value.is_integer() else value
 
 
 def violations(found: Policy, paths: Sequence[Path], state: State, now: int) -> list[Violation]:
@@ -81,12 +102,16 @@ def text_of(found: Policy, violation: Violation) -> str:
             "",
         ]
     elif values:
-        lines += ["  Observed data:", *(f"    {name} = {value:g}" for name, value in values.items()), ""]
+        lines += [
+            "  Observed data:",
+            *(f"    {measure_text(name, value)}" for name, value in values.items() if not math.isnan(value)),
+            "",
+        ]
     return "\n".join(lines) + "\n"
 
 
-def _run(call: Call, found: Policy, old_row: Sequence[str] | None = None) -> None:
-    """Make the report; `old_row` names the fields of the JSON that pages of old read, None gives all."""
+def _run(call: Call, found: Policy, old_fields: Sequence[str] | None = None) -> None:
+    """Make the report; `old_fields` names the fields of the JSON that pages of old read, None gives all."""
     state_dir, state_file = call.path("state-dir"), call.path("state-file")
     if state_dir is not None and call.files:
         raise UsageError("--state-dir and files do not go together")
@@ -105,7 +130,7 @@ def _run(call: Call, found: Policy, old_row: Sequence[str] | None = None) -> Non
         new = [row for row in rows if not row.state.is_reported]
         call.tell(f"{len(paths)} files, {len(rows)} jobs in the log, {len(new)} not reported yet, {purged} purged")
         if call.flag("json"):
-            elements = [row.row if old_row is None else _old_row(row, old_row) for row in rows]
+            elements = [row.row if old_fields is None else old_row(row, old_fields) for row in rows]
             call.out.write(json.dumps(elements, ensure_ascii=False, separators=(",", ":")) + "\n")
         elif call.flag("summary"):
             call.out.writelines(_summary(row) for row in new)
@@ -123,7 +148,8 @@ def _summary(row: Violation) -> str:
     return f"{job.user},{job.id},{job.host}{peak}\n"
 
 
-def _old_row(violation: Violation, names: Sequence[str]) -> dict[str, Any]:
+def old_row(violation: Violation, names: Sequence[str]) -> dict[str, Any]:
+    """Return the members that pages of old know, with these fields cut to whole numbers; `cpu-peak` in cores."""
     row, values = violation.row, dict(violation.job.values)
     del row["policy"], row["reported"]
     for name in violation.policy.fields:
@@ -155,7 +181,7 @@ ML_CPUHOG = Report(
     "ml-cpuhog",
     "Tell of jobs that hog the CPU and use no GPU",
     _OPTIONS,
-    lambda call: _run(call, policy("cpuhog"), ("cpu-peak", "rcpu-avg", "rcpu-peak", "rmem-avg", "rmem-peak")),
+    lambda call: _run(call, policy("cpuhog"), CPUHOG_FIELDS),
     old_options=_OLD,
 )
 REPORT = Report(

@@ -1,4 +1,10 @@
-"""What stands before every application: `/ping`, and the bounds on what a request may take.
+"""What stands before every application: `/ping`, `/ready`, `/metrics`, and the bounds on what a request may take.
+
+The three are answered whatever state the service is in, and before anything that a request might have to wait for:
+
+    /ping       200 while the process serves; 503 only while it drains
+    /ready      JSON: whether it can do its work, and if not, why; 200 or 503 accordingly
+    /metrics    numbers in the text format of Prometheus, where a service has some
 
 A request beyond its bounds is answered here and never reaches the application: 431 for its headers, 413 for its
 body (a declared length is believed before a byte is read), 408 for its time, 503 when too many are in progress.
@@ -7,10 +13,14 @@ second is served in turn and not turned away.
 """
 
 import asyncio
+import json
 import logging
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from sonar.times import iso_text
 
 __all__ = ["App", "Gate", "Limits", "Receive", "Scope", "Send", "answer", "read_body"]
 
@@ -51,10 +61,10 @@ class _HeldTooMuchError(Exception):
 
 
 class Gate:
-    """Wrap an application: bound its requests, and answer `/ping` for it.
+    """Wrap an application: bound its requests, and answer for its health.
 
     `obstacle` tells why the service cannot do its work at the moment; None if it can. `on_refused` is told about each
-    request that is answered here.
+    request that is answered here. `facts` is what `/ready` tells besides, `metrics` gives numbers and their media type.
     """
 
     def __init__(
@@ -63,6 +73,8 @@ class Gate:
         limits: Limits,
         obstacle: Callable[[], str | None],
         on_refused: Callable[[Scope, int, str], None] = lambda _scope, _status, _reason: None,
+        facts: Callable[[], Mapping[str, object]] = dict,
+        metrics: Callable[[], tuple[bytes, bytes]] | None = None,
     ) -> None:
         self.limits = limits
         self.draining = False
@@ -70,8 +82,11 @@ class Gate:
         self.refused = 0  # answered here
         self.in_progress = 0
         self._app = app
-        self._obstacle = obstacle
+        self.obstacle = obstacle
         self._on_refused = on_refused
+        self._facts = facts
+        self._metrics = metrics
+        self._began = time.time() - time.monotonic()
         self._slots = asyncio.Semaphore(limits.concurrent)
         self._waiting = 0
         self._held = 0
@@ -80,9 +95,9 @@ class Gate:
         """Serve one request."""
         if scope["type"] != "http":
             return
-        send = self._closing(send)
-        if scope["path"] == "/ping":
-            await self._ping(scope, send)
+        path = scope["path"]
+        if path in {"/ping", "/ready"} or (path == "/metrics" and self._metrics is not None):
+            await self._tell(scope, _closing(send) if self.draining else send)
             return
         self.requests += 1
         status, reason = self._first_look(scope)
@@ -93,23 +108,27 @@ class Gate:
             return
         await self._within_time(scope, receive, send)
 
-    def _closing(self, send: Send) -> Send:
-        """Return a `send` that asks the client to open no further requests here once the server drains."""
-
-        async def send_closing(message: Message) -> None:
-            if self.draining and message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", []), (b"connection", b"close")]}
-            await send(message)
-
-        return send_closing
-
-    async def _ping(self, scope: Scope, send: Send) -> None:
+    async def _tell(self, scope: Scope, send: Send) -> None:
+        """Answer for the health of the service."""
+        path, status, media_type = scope["path"], 200, b"text/plain; charset=utf-8"
+        body: str | bytes = "ok\n"
         if scope["method"] not in {"GET", "HEAD"}:
             await answer(send, 405, "Bad method", [(b"allow", b"GET, HEAD")])
-        elif reason := "draining" if self.draining else self._obstacle():
-            await answer(send, 503, reason)
-        else:
-            await answer(send, 200, "ok\n")
+            return
+        if path == "/ready":
+            why = "draining" if self.draining else self.obstacle()
+            status, media_type = 503 if why else 200, b"application/json"
+            body = json.dumps({"ready": not why, "why": why, **self._clock(), **self._facts()}) + "\n"
+        elif path == "/metrics" and self._metrics is not None:
+            body, media_type = self._metrics()
+        elif self.draining:
+            status, body = 503, "draining"
+        await answer(send, status, body, media_type=media_type)
+
+    def _clock(self) -> dict[str, object]:
+        """Return the time, and by how much the clock was set since the service began."""
+        now = time.time()
+        return {"clock": iso_text(int(now)), "clock_was_set_s": round(now - time.monotonic() - self._began, 1)}
 
     def _first_look(self, scope: Scope) -> tuple[int, str]:
         """Return the status and text that refuse a request by its headers alone; status 0 lets it pass."""
@@ -201,7 +220,10 @@ class _Exchange:
         return message
 
     async def send(self, message: Message) -> None:
-        self.answering = True
+        if not self.answering:
+            self.answering = True
+            if self._gate.draining:  # it may have begun to drain since the request came
+                self._send = _closing(self._send)
         await self._send(message)
 
 
@@ -236,6 +258,17 @@ async def answer(
         fields.append((b"retry-after", b"%d" % RETRY_AFTER_S))
     await send({"type": "http.response.start", "status": status, "headers": _safe(fields)})
     await send({"type": "http.response.body", "body": body})
+
+
+def _closing(send: Send) -> Send:
+    """Return a `send` that asks the client to open no further requests on this connection."""
+
+    async def send_closing(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", []), (b"connection", b"close")]}
+        await send(message)
+
+    return send_closing
 
 
 def _safe(fields: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from sonar.errors import UsageError
 from sonar.serve.sockets import parse_address
 
-__all__ = ["add_listening_options", "byte_count", "listen_address"]
+__all__ = ["add_listening_options", "byte_count", "byte_count_or_none", "listen_address"]
 
 _SIZE = re.compile(r"(\d{1,15})([KMG]?)", re.ASCII)
 _FACTORS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -25,8 +25,15 @@ def add_listening_options(parser: argparse.ArgumentParser) -> None:
 
 def byte_count(text: str) -> int:
     """Return the bytes of a size like `65536`, `64K`, `64M` or `1G`."""
+    if not (count := byte_count_or_none(text)):
+        raise argparse.ArgumentTypeError(f"bad size {text!r}: want more than 0")
+    return count
+
+
+def byte_count_or_none(text: str) -> int:
+    """Return what `byte_count` does, or 0 for `0`."""
     match = _SIZE.fullmatch(text)
-    if not match or not int(match.group(1)):
+    if not match:
         raise argparse.ArgumentTypeError(f"bad size {text!r}: want a number, or one with K, M or G")
     return int(match.group(1)) * _FACTORS[match.group(2)]
 

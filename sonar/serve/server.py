@@ -12,13 +12,13 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sonar import notify
 from sonar.errors import SonarError, UsageError
-from sonar.log import Throttle
+from sonar.log import Event, Throttle, about
 from sonar.serve.gate import App, Gate, Limits, Scope
 from sonar.serve.sockets import Listener, listeners_of, parse_address, write_port_file
 from sonar.serve.tls import TlsFiles, renew, tls_context
@@ -53,13 +53,15 @@ def serve(
     port_file: Path | None = None,
     on_refused: Callable[[Scope, int, str], None] = lambda _scope, _status, _reason: None,
     work: Callable[[], Coroutine[None, None, None]] | None = None,
+    facts: Callable[[], Mapping[str, object]] = dict,
+    metrics: Callable[[], tuple[bytes, bytes]] | None = None,
 ) -> int:
     """Serve `app` on all listeners until told to stop; return the exit status.
 
     `status` gives the line that `systemctl status` shows; `healthy` is the check that feeds the watchdog; `on_reload`
     raises SonarError if what it read is bad, after it has changed nothing; `on_stop` is awaited after the last
-    answer; `obstacle` says why `/ping` must answer 503 and `on_refused` is told what was answered without `app` (see
-    `sonar.serve.gate`); `work` runs beside the requests and is cancelled before `on_stop`.
+    answer; `work` runs beside the requests and is cancelled before `on_stop`. For `obstacle`, `on_refused`, `facts`
+    and `metrics` see `sonar.serve.gate`.
     """
     if not listeners:
         raise UsageError("nothing to listen on: no socket was passed by systemd, and none is given by an option")
@@ -69,8 +71,9 @@ def serve(
 
     context = tls_context(tls) if tls is not None else None
     service = _Service(name, listeners, status, healthy, context, tls, on_reload, on_stop, port_file, work)
+    gate = Gate(app, limits or Limits(), obstacle, on_refused, facts, metrics)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(service.run(Gate(app, limits or Limits(), obstacle, on_refused)))
+        return runner.run(service.run(gate))
 
 
 class _Service:
@@ -106,7 +109,10 @@ class _Service:
         loop.add_signal_handler(signal.SIGHUP, self._reload)
 
         servers = await self._start(gate)
-        tasks = [asyncio.create_task(task) for task in (self._tell_status(), self._feed_watchdog(), _sweep(servers))]
+        tasks = [
+            asyncio.create_task(task)
+            for task in (self._tell_status(gate.obstacle), self._feed_watchdog(), _sweep(servers))
+        ]
         if self._work is not None:
             tasks.append(asyncio.create_task(self._work()))
         if self._port_file is not None:
@@ -163,16 +169,18 @@ class _Service:
             if self._context is not None and self._tls is not None:
                 renew(self._context, self._tls)
         except SonarError as error:
-            _log.error("reload failed, keeping what was loaded before: %s", error)
+            _log.error("reload failed, keeping what was loaded before: %s", error, extra=about(Event.RELOAD_FAILED))
             notify.ready(f"reload failed: {error}")
             return
-        _log.info("reloaded in %.0f ms", (time.monotonic() - begun) * 1000)
+        _log.info("reloaded in %.0f ms", (time.monotonic() - begun) * 1000, extra=about(Event.RELOADED))
         notify.ready(self._status())
 
-    async def _tell_status(self) -> None:
+    async def _tell_status(self, obstacle: Callable[[], str | None]) -> None:
         told = ""
+        blocked: str | None = None
         while True:
             await asyncio.sleep(STATUS_S)
+            blocked = _tell_obstacle(blocked, obstacle())
             if (text := self._status()) != told:
                 notify.status(text)
                 told = text
@@ -188,8 +196,18 @@ class _Service:
             if is_well:
                 notify.watchdog()
             else:
-                _log.warning("%s fails its check of itself, not feeding the watchdog", self._name)
+                text = "%s fails its check of itself, not feeding the watchdog"
+                _log.warning(text, self._name, extra=about(Event.SELF_CHECK_FAILED))
             await asyncio.sleep(period)
+
+
+def _tell_obstacle(before: str | None, now: str | None) -> str | None:
+    """Log when requests begin to be refused and when they are taken again; return what is in the way now."""
+    if now is not None and before is None:
+        _log.error("requests are refused: %s", now, extra=about(Event.STORE_BLOCKED))
+    if now is None and before is not None:
+        _log.warning("requests are taken again", extra=about(Event.STORE_FREE))
+    return now
 
 
 async def _sweep(servers: "list[tuple[Server, asyncio.Task[None]]]") -> None:

@@ -120,7 +120,7 @@ class Distributor:
         except OSError as error:
             self._close_files()  # they may be what there are too many of
             where = f" '{error.filename}'" if error.filename else ""
-            reason = f"log: {error.strerror}{where}"
+            reason = f"log: {error.strerror}"  # without the file: it is told to whoever asks
             if self.obstacle != reason:
                 _log.error("cannot write the log, records wait in the spool: %s%s", error.strerror, where)
                 self.obstacle = reason

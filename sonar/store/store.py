@@ -39,7 +39,7 @@ class Store:
 
     def __init__(self, root: Path, *, sync: bool = True, reserve_bytes: int = 0) -> None:
         self._root = root
-        self._reserve_bytes = reserve_bytes
+        self.reserve_bytes = reserve_bytes
         self._room: tuple[float, int] = (0.0, 0)  # when it was looked at, and what was there
         self._lock = _lock(root)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -91,7 +91,7 @@ class Store:
             return "a thread of the store has died"
         if self._spool.waiting_bytes > _MOST_WAITING_BYTES or self.backlog_bytes > _MOST_BACKLOG_BYTES:
             return "too much waits to be written"
-        if self._reserve_bytes and self.free_bytes() < self._reserve_bytes:
+        if self.reserve_bytes and self.free_bytes() < self.reserve_bytes:
             return "the disk is down to its reserve"
         return self._spool.obstacle
 
@@ -111,6 +111,11 @@ class Store:
             else:
                 self._room = (now, status.f_bavail * status.f_frsize)
         return self._room[1]
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How much has been given to the store and is not in the spool yet."""
+        return self._spool.waiting_bytes
 
     @property
     def backlog_bytes(self) -> int:

@@ -149,6 +149,15 @@ class Verb:
     excludes_system_commands: bool = False
     excludes_heartbeats: bool = False
     everyone: bool = False  # without --user: everyone's records, not only the caller's
+    queryable: bool = True  # rows may be chosen by --query and sorted by --sort
+    # What is left of the rows that --query keeps, such as the last ones of each user.
+    finish: "Callable[[Result, Query], Result] | None" = None
     check: Callable[[Mapping[str, Any]], None] | None = None  # raises UsageError for options that do not go together
     write: "Callable[[Result, Format, TextIO], None] | None" = None  # None: one table by sonar.render
     controls: Mapping[str, str] = field(default_factory=dict)  # control words of --fmt that only this verb has
+
+    def answer(self, query: "Query") -> Result:
+        """Return the rows that a question asks for, in the order that it asks for."""
+        from sonar.verbs.rows import chosen
+
+        return chosen(self, self.run(query), query)

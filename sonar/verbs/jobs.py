@@ -2,6 +2,16 @@
 
 from typing import TYPE_CHECKING, Any
 
+from sonar import gpusets
+from sonar.errors import UsageError
+from sonar.verbs.accounting import (
+    ACCOUNTING_FIELDS,
+    ACCOUNTING_OPTIONS,
+    accounting_of,
+    fails_filters,
+    filters_jobs,
+    is_asked_for,
+)
 from sonar.verbs.declare import Field, Kind, Option, OptionType, Result, Verb
 
 if TYPE_CHECKING:
@@ -14,7 +24,7 @@ if TYPE_CHECKING:
     from sonar.config.nodes import Node
     from sonar.verbs.query import Query
 
-__all__ = ["VERB"]
+__all__ = ["VERB", "chosen"]
 
 # Quantity, what it is, unit of its values, unit of its relative values, and the capacity that these are relative to.
 _QUANTITIES = (
@@ -32,20 +42,25 @@ _LARGEST = 1e12  # of what is printed: can still be multiplied by a duration
 def run(query: "Query") -> Result:
     """Return the jobs, sorted by start, job number and hosts."""
     from sonar.analysis.bounds import bounds_of
-    from sonar.analysis.jobs import combined_jobs, jobs_of_host
+    from sonar.analysis.jobs import OverHosts, combined_jobs, jobs_of_host
     from sonar.analysis.samples import samples_of
-    from sonar.analysis.streams import clean_streams, selected
+    from sonar.analysis.streams import clean_streams, selected, with_growth
 
+    over_hosts = OverHosts.NUMBERED
+    if query.options["batch"] or query.options["merge-all"]:
+        over_hosts = OverHosts.ALL
+    elif query.options["merge-none"]:
+        over_hosts = OverHosts.NONE
     per_host, shared, bounds = [], [], {}
     for host, table in query.scan.by_host():
         samples = samples_of(table)
         if within := bounds_of(samples, query.window):
             bounds[host] = within
-        streams = selected(clean_streams(samples, query.nodes), query.filter, query.window)
-        own, of_many = jobs_of_host(streams, over_hosts=query.options["batch"])
+        streams = selected(with_growth(clean_streams(samples, query.nodes)), query.filter, query.window)
+        own, of_many = jobs_of_host(streams, over_hosts)
         per_host.append(own)
         shared.append(of_many)
-    return Result(_chosen(_rows(combined_jobs(per_host, shared), bounds, query), query))
+    return Result(chosen(_rows(combined_jobs(per_host, shared), bounds, query), query))
 
 
 def _rows(jobs: "Jobs", bounds: dict[str, tuple[int, int]], query: "Query") -> "pa.Table":
@@ -54,6 +69,7 @@ def _rows(jobs: "Jobs", bounds: dict[str, tuple[int, int]], query: "Query") -> "
     import pyarrow as pa
 
     from sonar.analysis.jobs import LIVE_AT_END, LIVE_AT_START, classification
+    from sonar.analysis.streams import KIB_PER_GB
 
     marks = classification(jobs, bounds)
     mark_text = {0: "", LIVE_AT_START: "<", LIVE_AT_END: ">", LIVE_AT_START | LIVE_AT_END: "!"}
@@ -75,6 +91,13 @@ def _rows(jobs: "Jobs", bounds: dict[str, tuple[int, int]], query: "Query") -> "
         "now": np.full(len(jobs), query.now),
         "samples": jobs.samples,
         "any_gpu": jobs.gpus != 0,  # the unknown set counts: its mask is not 0
+        "no_gpu": jobs.gpus == 0,
+        "running": (marks & LIVE_AT_END) != 0,
+        "completed": (marks & LIVE_AT_END) == 0,
+        "primordial": (marks & LIVE_AT_START) != 0,
+        "born_later": (marks & LIVE_AT_START) == 0,
+        "read_gb": jobs.totals["read_kib"] / KIB_PER_GB,
+        "written_gb": jobs.totals["written_kib"] / KIB_PER_GB,
         "zombie": [_is_zombie(*words) for words in zip(jobs.commands, jobs.users, strict=True)],
     }
     for name in jobs.averages:
@@ -82,9 +105,16 @@ def _rows(jobs: "Jobs", bounds: dict[str, tuple[int, int]], query: "Query") -> "
         columns[f"{name}_peak"] = _rounded_up(jobs.peaks[name])
     for name in ("cpu", "gpu"):
         columns[f"{name}time"] = (columns[f"{name}_avg"] * minutes_s + 50) // 100
+    cards = np.array([gpusets.size_of(mask) for mask in jobs.gpus.tolist()], float)
+    columns |= _shares("sgpu", jobs.averages["gpu"], jobs.peaks["gpu"], cards)
     if query.nodes is not None:
-        columns |= _relative(jobs, query.nodes)
-    return pa.table(columns)
+        columns |= _relative(jobs, query.nodes, cards)
+    rows = pa.table(columns)
+    if is_asked_for(query.fields, query.options):
+        told = accounting_of(jobs, query.topics, from_samples=query.options["sacct-from-sonar"])
+        for name in told.column_names:
+            rows = rows.append_column(name, told.column(name))
+    return rows
 
 
 def _rounded_up(values: "np.ndarray") -> "np.ndarray":
@@ -101,25 +131,37 @@ def _is_zombie(commands: tuple[str, ...], users: tuple[str, ...]) -> bool:
     return any("<defunct>" in command for command in commands) or any(user.startswith("_zombie_") for user in users)
 
 
-def _relative(jobs: "Jobs", nodes: "Mapping[str, Node]") -> "dict[str, np.ndarray]":
-    """Return averages and peaks in percent of what the job's hosts have together, rounded up; 0 where that is 0."""
+def _relative(jobs: "Jobs", nodes: "Mapping[str, Node]", cards: "np.ndarray") -> "dict[str, np.ndarray]":
+    """Return averages and peaks in percent of what the job's hosts have together, and of the cards that it used."""
     import numpy as np
 
-    columns = {}
-    for name, _what, unit, capacity in (*_QUANTITIES, _RESIDENT):
+    def available(capacity: str) -> "np.ndarray":
         of_job = [sum(getattr(nodes[host], capacity) for host in hosts if host in nodes) for hosts in jobs.hosts]
-        available = np.array(of_job, float)
+        return np.array(of_job, float)
+
+    columns: dict[str, np.ndarray] = {}
+    for name, _what, unit, capacity in (*_QUANTITIES, _RESIDENT):
         scale = 100 if unit == "GB" else 1
-        for which, values in (("avg", jobs.averages[name]), ("peak", jobs.peaks[name])):
-            share = np.where(
-                available > 0, np.minimum(values, _LARGEST) * scale / np.where(available > 0, available, 1), 0
-            )
-            columns[f"r{name}_{which}"] = _rounded_up(share)
-    return columns
+        columns |= _shares(f"r{name}", jobs.averages[name] * scale, jobs.peaks[name] * scale, available(capacity))
+    all_cards = available("gpu_cards")
+    of_card = available("gpumem_gb") / np.where(all_cards > 0, all_cards, 1)
+    gpumem = jobs.averages["gpumem"], jobs.peaks["gpumem"]
+    return columns | _shares("sgpumem", gpumem[0] * 100, gpumem[1] * 100, of_card * cards)
 
 
-def _chosen(rows: "pa.Table", query: "Query") -> "pa.Table":
-    """Return the rows that pass the filters on aggregates, sorted, and only the last of each user if so asked."""
+def _shares(name: str, averages: "np.ndarray", peaks: "np.ndarray", available: "np.ndarray") -> "dict[str, np.ndarray]":
+    """Return columns of averages and peaks by what is available, rounded up; 0 where that is 0."""
+    import numpy as np
+
+    divisor = np.where(available > 0, available, 1)
+    return {
+        f"{name}_{which}": _rounded_up(np.where(available > 0, np.minimum(values, _LARGEST) / divisor, 0))
+        for which, values in (("avg", averages), ("peak", peaks))
+    }
+
+
+def chosen(rows: "pa.Table", query: "Query") -> "pa.Table":
+    """Return the rows that pass the filters on aggregates, sorted."""
     import numpy as np
 
     options = query.options
@@ -148,22 +190,31 @@ def _chosen(rows: "pa.Table", query: "Query") -> "pa.Table":
     ):
         if options[flag]:
             keep &= condition
+    if filters_jobs(options):
+        keep &= ~np.array(fails_filters(rows, options), bool)
     rows = rows.filter(keep)
     ties: list[Any] = rows.column("host").to_pylist()
     order = sorted(range(len(rows)), key=list(zip(column("start"), column("job"), ties, strict=False)).__getitem__)
-    return _last_of_each_user(rows.take(np.array(order, np.int64)), options["numjobs"])
+    return rows.take(np.array(order, np.int64))
 
 
-def _last_of_each_user(rows: "pa.Table", number: int) -> "pa.Table":
-    """Return the rows without those that are followed by `number` others of the same user; 0 is no limit."""
-    if not number or len(rows) == 0:
-        return rows
+def last_of_each_user(result: Result, query: "Query") -> Result:
+    """Return the rows without those that are followed by as many others of the same user as --numjobs says."""
+    number = query.options["numjobs"]
+    if not number or len(result.rows) == 0:
+        return result
     following: dict[str, int] = {}
     keep = []
-    for user in reversed(rows.column("user").to_pylist()):
+    for user in reversed(result.rows.column("user").to_pylist()):
         following[user] = following.get(user, 0) + 1
         keep.append(following[user] <= number)
-    return rows.filter(keep[::-1])
+    return Result(result.rows.filter(keep[::-1]))
+
+
+def check(options: "Mapping[str, Any]") -> None:
+    """Refuse options that do not go together."""
+    if options["merge-none"] and (options["batch"] or options["merge-all"]):
+        raise UsageError("Only one of --merge-none, --merge-all (or --batch) can be given")
 
 
 def _limit_options() -> tuple[Option, ...]:
@@ -202,64 +253,117 @@ _OPTIONS = (
     Option("running", "was there at the last sample of its hosts", OptionType.FLAG),
     Option("zombie", "has a defunct process", OptionType.FLAG),
     Option("batch", "take equal job numbers on several hosts as one job", OptionType.FLAG, "b"),
+    Option("merge-all", "the same", OptionType.FLAG),
+    Option("merge-none", "never take jobs on several hosts as one", OptionType.FLAG),
+    *ACCOUNTING_OPTIONS,
     Option("numjobs", "only the last N jobs of each user; 0 is no limit", OptionType.UINT, "n", default=0, metavar="N"),
 )
 
 
 def _fields() -> tuple[Field, ...]:
     fields = [
-        Field("job", Kind.INT, "job number; 0: no job"),
-        Field("jobm", Kind.TEXT, "job number and a mark: ! live at start and end of the data, < at start, > at end"),
-        Field("user", Kind.TEXT, "user, or users"),
-        Field("duration", Kind.DURATION, "from first to last sample, to the minute"),
+        Field("job", Kind.INT, "job number; 0: no job", aliases=("Job",)),
+        Field(
+            "jobm",
+            Kind.TEXT,
+            "job number and a mark: ! live at start and end of the data, < at start, > at end",
+            aliases=("JobAndMark",),
+        ),
+        Field("user", Kind.TEXT, "user, or users", aliases=("User",)),
+        Field("duration", Kind.DURATION, "from first to last sample, to the minute", aliases=("Duration",)),
         Field("duration/sec", Kind.SECONDS, "the same, as seconds", unit="s"),
-        Field("start", Kind.MINUTE, "first sample, UTC"),
+        Field("start", Kind.MINUTE, "first sample, UTC", aliases=("Start",)),
         Field("start/sec", Kind.SECONDS, "the same, since 1970", "start", "s"),
-        Field("end", Kind.MINUTE, "last sample, UTC"),
+        Field("end", Kind.MINUTE, "last sample, UTC", aliases=("End",)),
         Field("end/sec", Kind.SECONDS, "the same, since 1970", "end", "s"),
-        Field("cputime", Kind.DURATION, "average CPU utilization times duration"),
+        Field("cputime", Kind.DURATION, "average CPU utilization times duration", aliases=("CpuTime",)),
         Field("cputime/sec", Kind.SECONDS, "the same, as seconds", "cputime", "s"),
-        Field("gputime", Kind.DURATION, "average GPU utilization times duration"),
+        Field("gputime", Kind.DURATION, "average GPU utilization times duration", aliases=("GpuTime",)),
         Field("gputime/sec", Kind.SECONDS, "the same, as seconds", "gputime", "s"),
     ]
     for name, what, unit, _capacity in (*_QUANTITIES, _RESIDENT):
         for which, text in (("avg", "average"), ("peak", "peak")):
             share = f"{text} {what} of all the hosts have, rounded up"
+            long = f"{_LONG_NAMES[name]}{which.capitalize()}"
             fields += [
-                Field(f"{name}-{which}", Kind.INT, f"{text} {what}, rounded up", unit=unit),
-                Field(f"r{name}-{which}", Kind.INT, share, unit="%", relative=True),
+                Field(
+                    f"{name}-{which}",
+                    Kind.INT,
+                    f"{text} {what}, rounded up",
+                    unit=unit,
+                    aliases=(f"{long}{'GB' if unit == 'GB' else 'Pct'}",),
+                ),
+                Field(f"r{name}-{which}", Kind.INT, share, unit="%", relative=True, aliases=(f"Relative{long}Pct",)),
             ]
+            if name.startswith("gpu"):
+                of_used = f"{text} {what} of the cards that the job used, rounded up; 0 if it is not known which"
+                fields.append(
+                    Field(
+                        f"s{name}-{which}",
+                        Kind.INT,
+                        of_used,
+                        unit="%",
+                        relative=name == "gpumem",
+                        aliases=(f"OccupiedRelative{long}Pct",),
+                    )
+                )
     return (
         *fields,
-        Field("thread-avg", Kind.INT, "average number of threads, rounded up"),
-        Field("thread-peak", Kind.INT, "peak number of threads"),
-        Field("gpus", Kind.GPUS, "GPUs that were used at any time"),
-        Field("gpufail", Kind.INT, "1 if a GPU of the job failed"),
-        Field("host", Kind.HOSTS, "host, or hosts; short in fixed and awk format"),
-        Field("cmd", Kind.TEXT, "distinct commands"),
-        Field("now", Kind.MINUTE, "present time, UTC"),
+        Field("thread-avg", Kind.INT, "average number of threads, rounded up", aliases=("ThreadAvg",)),
+        Field("thread-peak", Kind.INT, "peak number of threads", aliases=("ThreadPeak",)),
+        Field("read", Kind.CEIL, "what its processes read since they were first seen, rounded up", "read_gb", "GB",
+              aliases=("ReadGB",)),
+        Field("written", Kind.CEIL, "what its processes wrote, rounded up", "written_gb", "GB",
+              aliases=("WrittenGB",)),
+        Field("gpus", Kind.GPUS, "GPUs that were used at any time", aliases=("Gpus",)),
+        Field("gpufail", Kind.INT, "1 if a GPU of the job failed", aliases=("GpuFail",)),
+        Field("host", Kind.HOSTS, "host, or hosts; short in fixed and awk format", aliases=("hosts", "Hosts")),
+        Field("cmd", Kind.TEXT, "distinct commands", aliases=("Cmd",)),
+        Field("now", Kind.MINUTE, "present time, UTC", aliases=("Now",)),
         Field("now/sec", Kind.SECONDS, "the same, since 1970", "now", "s"),
-        Field("classification", Kind.HEX, "2: live at the start of the data, 1: live at their end, added"),
-    )
+        Field("classification", Kind.HEX, "2: live at the start of the data, 1: live at their end, added",
+              aliases=("Classification",)),
+        Field("SomeGpu", Kind.BOOL, "used a GPU", "any_gpu"),
+        Field("NoGpu", Kind.BOOL, "used no GPU", "no_gpu"),
+        Field("Running", Kind.BOOL, "was there at the last sample of its hosts", "running"),
+        Field("Completed", Kind.BOOL, "had ended before the last sample of its hosts", "completed"),
+        Field("Zombie", Kind.BOOL, "has a defunct process", "zombie"),
+        Field("Primordial", Kind.BOOL, "was there at the first sample of its hosts", "primordial"),
+        Field("BornLater", Kind.BOOL, "began after the first sample of its hosts", "born_later"),
+        *ACCOUNTING_FIELDS,
+    )  # fmt: skip
+
+
+_LONG_NAMES = {"cpu": "Cpu", "mem": "Mem", "gpu": "Gpu", "gpumem": "GpuMem", "res": "ResidentMem"}
+_ALL_FIELDS = _fields()
+
+
+def _pair(name: str) -> tuple[str, str]:
+    return f"{name}-avg", f"{name}-peak"
 
 
 VERB = Verb(
     name="jobs",
     summary="Print jobs: who ran what, where, how long, and what it used",
     options=_OPTIONS,
-    fields=_fields(),
+    fields=_ALL_FIELDS,
     aliases={
         "std": ("jobm", "user", "duration", "host"),
-        **{
-            prefix + name: (f"{prefix}{name}-avg", f"{prefix}{name}-peak")
-            for name, *_ in (*_QUANTITIES, _RESIDENT)
-            for prefix in ("", "r")
-        },
+        **{prefix + name: _pair(prefix + name) for name, *_ in (*_QUANTITIES, _RESIDENT) for prefix in ("", "r")},
+        "sgpu": _pair("sgpu"),
+        "sgpumem": _pair("sgpumem"),
         "threads": ("thread-avg", "thread-peak"),
+        "All": (
+            "jobm", "job", "user", "duration", "duration/sec", "start", "start/sec", "end", "end/sec", "cpu", "mem",
+            "res", "gpu", "gpumem", "threads", "read", "written", "cputime", "cputime/sec", "gputime", "gputime/sec",
+            "gpus", "gpufail", "cmd", "host", "now", "now/sec", "classification",
+        ),
     },
     default_fields="std,cpu,mem,gpu,gpumem,cmd",
     run=run,
+    finish=last_of_each_user,
     takes_config=True,
     excludes_system_commands=True,
     excludes_heartbeats=True,
-)
+    check=check,
+)  # fmt: skip

@@ -18,7 +18,7 @@ def run(query: "Query") -> Result:
 
     from sonar.analysis.bounds import bounds_of
     from sonar.analysis.samples import samples_of
-    from sonar.analysis.streams import clean_streams, selected
+    from sonar.analysis.streams import clean_streams, selected, with_growth
 
     by_job = query.options["merge-by-job"]
     bounds, streams = {}, []
@@ -27,11 +27,11 @@ def run(query: "Query") -> Result:
         if of_host := bounds_of(samples):
             bounds[host] = of_host
         if by_job:
-            streams.append(selected(clean_streams(samples), query.filter, query.window))
+            streams.append(selected(with_growth(clean_streams(samples)), query.filter, query.window))
     if by_job:
-        from sonar.analysis.jobs import combined_jobs, jobs_of_host
+        from sonar.analysis.jobs import OverHosts, combined_jobs, jobs_of_host
 
-        parts = [jobs_of_host(of_host, over_hosts=True) for of_host in streams]
+        parts = [jobs_of_host(of_host, OverHosts.ALL) for of_host in streams]
         jobs = combined_jobs([own for own, _ in parts], [shared for _, shared in parts])
         bounds = _of_host_sets(jobs.hosts, bounds, query.now)
     names = sorted(bounds)

@@ -14,17 +14,20 @@ from sonar.hosts import HostPatterns
 from sonar.read.schema import HEARTBEAT_COMMAND
 from sonar.render.formats import Format, Style, parse_format
 from sonar.times import DAY, date_limit, parse_duration
-from sonar.verbs.declare import Option, OptionType, Reads, Shared, Verb
+from sonar.verbs.declare import Field, Option, OptionType, Reads, Shared, Verb
 from sonar.verbs.query import Query, Window
 
 if TYPE_CHECKING:
     from sonar.config.clusters import Clusters
     from sonar.config.nodes import NodeTable
+    from sonar.verbs.expression import Expression
+    from sonar.verbs.rows import SortKey
 
 __all__ = [
     "FILTER_OPTIONS",
     "FORMAT_OPTION",
     "REMOTE_TRUE",
+    "ROW_OPTIONS",
     "SYSTEM_COMMANDS",
     "WINDOW_OPTIONS",
     "asks_for_own_records",
@@ -51,12 +54,18 @@ WINDOW_OPTIONS = (
 )
 FILTER_OPTIONS = (
     Option("host", "hosts that match, such as c1-[5-7],gpu*", OptionType.HOSTS, repeat=True, metavar="PATTERN"),
-    Option("user", "records of this user; - for everyone", short="u", repeat=True, metavar="NAME"),
-    Option("exclude-user", "no records of this user", repeat=True, metavar="NAME"),
-    Option("command", "records of exactly this command", repeat=True, metavar="NAME"),
-    Option("exclude-command", "no records of this command", repeat=True, metavar="NAME"),
+    Option("user", "records of this user; - for everyone", short="u", repeat=True, metavar="NAME,..."),
+    Option("exclude-user", "no records of this user", repeat=True, metavar="NAME,..."),
+    Option("command", "records of exactly this command", repeat=True, metavar="NAME,..."),
+    Option("exclude-command", "no records of this command", repeat=True, metavar="NAME,..."),
     Option("job", "records of this job number", short="j", repeat=True, metavar="N"),
     Option("exclude-job", "no records of this job number", repeat=True, metavar="N"),
+)
+ROW_OPTIONS = (
+    Option(
+        "query", "only rows for which this holds, such as 'user =~ /^ec-/ and duration > 1h'", short="q", metavar="EXPR"
+    ),
+    Option("sort", "order of the rows: fields joined by commas, - before one for descending", metavar="FIELDS"),
 )
 FORMAT_OPTION = Option("fmt", "fields and format of the output; --fmt=help lists them", metavar="SPEC")
 
@@ -67,7 +76,8 @@ def options_of(verb: Verb) -> tuple[Option, ...]:
         *(option for option in WINDOW_OPTIONS if Shared.WINDOW in verb.shared),
         *(o for o in FILTER_OPTIONS if (Shared.HOST if o.name == "host" else Shared.RECORDS) in verb.shared),
     ]
-    return (*shared, *verb.options, *((FORMAT_OPTION,) if Shared.FORMAT in verb.shared else ()))
+    rows = ROW_OPTIONS if verb.queryable and Shared.FORMAT in verb.shared else ()
+    return (*shared, *verb.options, *rows, *((FORMAT_OPTION,) if Shared.FORMAT in verb.shared else ()))
 
 
 def query_of(
@@ -78,7 +88,7 @@ def query_of(
     nodes: "NodeTable | None" = None,
     account: str | None = None,
     clusters: "Clusters | None" = None,
-    reports: Path | None = None,
+    reports: Sequence[Path] = (),
     now: int,
 ) -> tuple[Query, Format]:
     """Return the query and the format that these options ask for.
@@ -91,6 +101,7 @@ def query_of(
     from sonar.read.capacities import stored_nodes
     from sonar.read.scan import Scan
     from sonar.read.topics import TopicScan
+    from sonar.verbs.expression import fields_in
 
     own = check_options(verb, given)
     fmt = parse_format(verb, next(iter(given.get("fmt", ())), None))
@@ -103,9 +114,11 @@ def query_of(
     else:
         scan = Scan.of_files(data, records.hosts)
     topics = TopicScan(data, window, records.hosts)
-    if isinstance(data, Path) and _needs_capacities(verb, own, fmt):
+    where, sort = _where(verb, given), _sort(verb, given)
+    used = frozenset((*fmt.fields, *(fields_in(where) if where else ()), *(key.field for key in sort)))
+    if isinstance(data, Path) and _needs_capacities(verb, own, fmt, used):
         nodes = {**stored_nodes(topics, window.start, window.end), **(nodes or {})} or None
-    if nodes is None and any(field.relative for field in fmt.fields):
+    if nodes is None and any(field.relative for field in used):
         raise SonarError("Relative values requested without config file")
     query = Query(
         options=own,
@@ -116,19 +129,21 @@ def query_of(
         now=now,
         nodes=nodes,
         clusters=clusters,
-        reports=reports,
-        fields=fmt.names,
+        reports=tuple(reports),
+        where=where,
+        sort=sort,
+        fields=frozenset(field.name for field in used),
     )
     return query, fmt
 
 
-def _needs_capacities(verb: Verb, own: Mapping[str, Any], fmt: Format) -> bool:
+def _needs_capacities(verb: Verb, own: Mapping[str, Any], fmt: Format, used: frozenset[Field]) -> bool:
     """Return whether the answer depends on what the nodes have."""
     if not verb.takes_config or verb.reads is not Reads.SAMPLES:
         return False
     limits = any(option.relative and own[option.name] is not None for option in verb.options)
     described = verb.describes_hosts and fmt.style is Style.JSON
-    return limits or described or any(field.relative for field in fmt.fields)
+    return limits or described or any(field.relative for field in used)
 
 
 def check_options(verb: Verb, given: Mapping[str, Sequence[str]]) -> dict[str, Any]:
@@ -145,15 +160,39 @@ def check_options(verb: Verb, given: Mapping[str, Sequence[str]]) -> dict[str, A
     own = {option.name: _value(option, given.get(option.name, ())) for option in verb.options}
     if verb.check is not None:
         verb.check(own)
+    _where(verb, given)
+    _sort(verb, given)
     return own
 
 
 def asks_for_own_records(verb: Verb, given: Mapping[str, Sequence[str]]) -> bool:
     """Whether a question is about the records of one account because no option says otherwise.
 
-    With a job number, with users left out, or for zombies it is about everyone's.
+    With a job number, with users left out, for zombies, or with a query it is about everyone's.
     """
-    return not verb.everyone and not any(given.get(name) for name in ("user", "job", "exclude-user", "zombie"))
+    return not verb.everyone and not any(given.get(name) for name in ("user", "job", "exclude-user", "zombie", "query"))
+
+
+def _where(verb: Verb, given: Mapping[str, Sequence[str]]) -> "Expression | None":
+    from sonar.verbs.expression import parse_expression
+
+    if not given.get("query"):
+        return None
+    try:
+        return parse_expression(given["query"][0], verb.fields)
+    except UsageError as error:
+        raise UsageError(f"Invalid value for --query: {error}") from None
+
+
+def _sort(verb: Verb, given: Mapping[str, Sequence[str]]) -> "tuple[SortKey, ...]":
+    from sonar.verbs.rows import parse_sort
+
+    if not given.get("sort"):
+        return ()
+    try:
+        return parse_sort(given["sort"][0], verb)
+    except UsageError as error:
+        raise UsageError(f"Invalid value for --sort: {error}") from None
 
 
 def _value(option: Option, texts: Sequence[str]) -> Any:
@@ -227,14 +266,14 @@ def _record_filter(verb: Verb, given: Mapping[str, Sequence[str]], account: str 
     """Return the record filter, with what the verb leaves out and whose records it is about by default."""
     if Shared.RECORDS not in verb.shared:
         return RecordFilter(hosts=_host_patterns(given.get("host")))
-    users = frozenset(given.get("user", ()))
-    exclude_users = frozenset(given.get("exclude-user", ()))
+    users = _listed("user", given)
+    exclude_users = _listed("exclude-user", given)
     if asks_for_own_records(verb, given) and account is not None:
         users = frozenset({account})
     jobs = _job_numbers("job", given)
     if jobs and not verb.everyone:
         exclude_users |= _SYSTEM_USERS
-    exclude_commands = frozenset(given.get("exclude-command", ()))
+    exclude_commands = _listed("exclude-command", given)
     if verb.excludes_system_commands:
         exclude_commands |= SYSTEM_COMMANDS
     if verb.excludes_heartbeats:
@@ -242,12 +281,17 @@ def _record_filter(verb: Verb, given: Mapping[str, Sequence[str]], account: str 
     return RecordFilter(
         users=None if "-" in users else users or None,
         exclude_users=exclude_users,
-        commands=frozenset(given.get("command", ())) or None,
+        commands=_listed("command", given) or None,
         exclude_commands=exclude_commands,
         jobs=jobs or None,
         exclude_jobs=_job_numbers("exclude-job", given),
         hosts=_host_patterns(given.get("host")),
     )
+
+
+def _listed(name: str, given: Mapping[str, Sequence[str]]) -> frozenset[str]:
+    """Return names that are given one an option or joined by commas; a name that holds a comma counts as it is too."""
+    return frozenset(name for text in given.get(name, ()) for name in (text, *text.split(",")))
 
 
 def _host_patterns(texts: Sequence[str] | None) -> HostPatterns | None:

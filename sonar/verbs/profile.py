@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 __all__ = ["VERB"]
 
 _QUANTITIES = ("cpu", "mem", "gpu", "gpumem")
+_RESIDENT = "res"  # a quantity too, but no field that is printed without being named
 _TIME_WIDTH = len("YYYY-MM-DD HH:MM")
 
 
 def run(query: "Query") -> Result:
-    """Return a row for each process at each instant; facts has the profile itself, the job, its host and users."""
+    """Return a row for each process at each instant; facts has the profile itself, the job, its hosts and users."""
     from sonar.analysis.profile import bucketed, clamped, profile_of
-    from sonar.analysis.samples import samples_of
+    from sonar.analysis.samples import concatenated, dense, samples_of
     from sonar.analysis.streams import clean_streams, selected
     from sonar.read.rows import empty_table
 
@@ -35,17 +36,25 @@ def run(query: "Query") -> Result:
         streams = selected(clean_streams(samples_of(table)), query.filter, query.window)
         if len(streams):
             found[host] = streams
-    if len(found) > 1:
-        raise SonarError(f"profile only implemented for single-host jobs: choose one of {', '.join(found)} by --host")
-    host, streams = next(iter(found.items()), ("unknown", clean_streams(samples_of(empty_table()))))
+    if len(found) > 1 and query.filter.hosts is None and any(of_host["epoch"].any() for of_host in found.values()):
+        # Only numbers of the batch system are sure to be of one job on all hosts.
+        raise SonarError(f"profile only implemented for single-host jobs: choose of {', '.join(found)} by --host")
+    parts = list(found.values()) or [clean_streams(samples_of(empty_table()))]
+    streams = concatenated(parts)
+    streams = streams.with_columns(stream=dense(streams["host"], streams["stream"]))
     profile = profile_of(streams)
     if query.options["max"] is not None:
         profile = clamped(profile, query.options["max"])
     bucket = query.options["bucket"]
     if bucket > 1 and len(profile):
         profile = bucketed(profile, bucket)
-    users = sorted(set(streams.texts("user")))
-    facts = {"profile": profile, "job": next(iter(query.filter.jobs)), "host": host, "users": users, "bucket": bucket}
+    facts = {
+        "profile": profile,
+        "job": next(iter(query.filter.jobs)),
+        "hosts": list(found),
+        "users": sorted(set(streams.texts("user"))),
+        "bucket": bucket,
+    }
     return Result(_rows(profile), facts=facts)
 
 
@@ -65,6 +74,7 @@ def _rows(profile: "Profile") -> "pa.Table":
             **profile.values,
             "nproc": pa.array([str(n + 1) if n else "" for n in profile.rolledup.tolist()], pa.string()),
             "cmd": pa.array([profile.commands[at] for at in profile.process.tolist()], pa.string()),
+            "host": pa.array([profile.hosts[at] for at in profile.process.tolist()], pa.string()),
         }
     )
 
@@ -89,6 +99,8 @@ def write(result: Result, fmt: "Format", out: TextIO) -> None:
         fields = fmt.fields
         if fmt.is_default and not result.facts["profile"].rolledup.any():
             fields = tuple(field for field in fields if field.name != "nproc")
+        if fmt.is_default and len(result.facts["hosts"]) > 1:
+            fields = (*fields, next(field for field in VERB.fields if field.name == "host"))
         write_rows(result.rows, replace(fmt, fields=fields), out)
 
 
@@ -96,11 +108,11 @@ def _one_quantity(fmt: "Format") -> str:
     """Return the one quantity that a series is about. Raise SonarError for none, several, or another field."""
     names = ("cpu",) if fmt.is_default else fmt.names
     for name in names:
-        if name not in _QUANTITIES:
+        if name not in {*_QUANTITIES, _RESIDENT, "rss"}:
             raise SonarError(f"Not a known field: {name}")
     if len(names) != 1:
         raise SonarError(f"formatted output needs exactly one valid field, not {', '.join(names)}")
-    return names[0]
+    return _RESIDENT if names[0] == "rss" else names[0]
 
 
 def _whole_numbers(result: Result, quantity: str, fmt: "Format") -> list[int]:
@@ -124,7 +136,12 @@ def _series(result: Result, quantity: str, fmt: "Format") -> tuple[list[str], li
 
 
 def _names(profile: "Profile") -> list[str]:
-    return [f"{command} ({pid})" for command, pid in zip(profile.commands, profile.pids, strict=True)]
+    """Return `CMD (PID)` of each process, with several hosts `CMD (PID@HOST)`."""
+    several = len(set(profile.hosts)) > 1
+    return [
+        f"{command} ({pid}@{host})" if several else f"{command} ({pid})"
+        for command, pid, host in zip(profile.commands, profile.pids, profile.hosts, strict=True)
+    ]
 
 
 def _write_csv(result: Result, quantity: str, fmt: "Format", out: TextIO) -> None:
@@ -139,12 +156,14 @@ def _write_csv(result: Result, quantity: str, fmt: "Format", out: TextIO) -> Non
 
 def _write_html(result: Result, quantity: str, fmt: "Format", out: TextIO) -> None:
     """Write a page with a chart."""
+    from sonar.hosts import compress
     from sonar.render.chart import Line, chart_page
 
     facts = result.facts
     bucketing = f", bucketing={facts['bucket']}" if facts["bucket"] > 1 else ""
     users = ",".join(facts["users"])
-    title = f"`{quantity}` profile of job {facts['job']} on `{facts['host']}`, user `{users}`{bucketing}"
+    hosts = compress(facts["hosts"]) or "unknown"
+    title = f"`{quantity}` profile of job {facts['job']} on `{hosts}`, user `{users}`{bucketing}"
     labels, series = _series(result, quantity, fmt)
     lines = [Line(name, values) for name, values in zip(_names(facts["profile"]), series, strict=True)]
     out.write(chart_page(title, labels, lines))
@@ -153,11 +172,15 @@ def _write_html(result: Result, quantity: str, fmt: "Format", out: TextIO) -> No
 def _json(result: Result, fmt: "Format") -> str:
     """Return an array with an object for each instant."""
     profile: Profile = result.facts["profile"]
-    values = {name: _whole_numbers(result, name, fmt) for name in _QUANTITIES}
+    names = (*_QUANTITIES, *((_RESIDENT,) if {_RESIDENT, "rss"} & set(fmt.names) else ()))
+    values = {name: _whole_numbers(result, name, fmt) for name in names}
+    several = len(result.facts["hosts"]) > 1
     steps: dict[int, list[dict[str, object]]] = {}
     for at, (time, process) in enumerate(zip(profile.time.tolist(), profile.process.tolist(), strict=True)):
         point: dict[str, object] = {"command": profile.commands[process], "pid": profile.pids[process]}
         point |= {name: column[at] for name, column in values.items()}
+        if several:
+            point["host"] = profile.hosts[process]
         steps.setdefault(time, []).append(point | {"nproc": int(profile.rolledup[at]) + 1})
     document = [
         {"time": minute_text(time), "job": result.facts["job"], "points": points} for time, points in steps.items()
@@ -176,14 +199,17 @@ VERB = Verb(
         Field("time", Kind.TEXT, "instant, UTC, on the first row that has it"),
         Field("cpu", Kind.ROUND, "CPU utilization", unit="% of a core"),
         Field("mem", Kind.ROUND, "virtual memory", unit="GB"),
+        Field("res", Kind.ROUND, "resident memory", unit="GB", aliases=("rss",)),
         Field("gpu", Kind.ROUND, "GPU utilization", unit="% of a card"),
         Field("gpumem", Kind.ROUND, "GPU memory", unit="GB"),
         Field("nproc", Kind.TEXT, "number of processes in the sample; by default only if it is ever above 1"),
         Field("cmd", Kind.TEXT, "command"),
+        Field("host", Kind.TEXT, "host; by default only if there are several"),
     ),
     aliases={"all": ("time", *_QUANTITIES, "nproc", "cmd")},
     default_fields="all",
     run=run,
+    queryable=False,
     excludes_heartbeats=True,
     write=write,
     controls={"html": "a page with a chart of one quantity"},

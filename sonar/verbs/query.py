@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from sonar.config.nodes import NodeTable
     from sonar.read.scan import Scan
     from sonar.read.topics import TopicScan
+    from sonar.verbs.expression import Expression
+    from sonar.verbs.rows import SortKey
 
 __all__ = ["Query", "Window"]
 
@@ -44,5 +46,7 @@ class Query:
     now: int
     nodes: "NodeTable | None" = None  # capacities of the hosts (--config-file)
     clusters: "Clusters | None" = None  # all clusters, for a verb that is about the site
-    reports: "Path | None" = None  # where the cluster's reports are
-    fields: tuple[str, ...] = ()  # names of the fields that will be printed, after aliases
+    reports: "tuple[Path, ...]" = ()  # where the cluster's reports are: the first directory that has one counts
+    where: "Expression | None" = None  # which rows are asked for (--query)
+    sort: "tuple[SortKey, ...]" = ()  # in which order (--sort); by default the verb's own
+    fields: frozenset[str] = frozenset()  # names of the fields that are printed, compared or sorted by

@@ -22,12 +22,12 @@ def run(query: "Query") -> Result:
     import pyarrow as pa
 
     name = query.options["report-name"]
-    if query.reports is None:
+    if not query.reports:
         raise SonarError("No reports here: give --report-dir")
-    path = query.reports / name
+    path = next((path for place in query.reports if (path := place / name).is_file() and not path.is_symlink()), None)
+    if path is None:
+        raise SonarError(f"No such report: {name!r}")
     try:
-        if path.is_symlink() or not path.is_file():
-            raise SonarError(f"No such report: {name!r}")
         with path.open("rb") as file:
             content = file.read(_LARGEST + 1)
     except OSError as error:

@@ -19,7 +19,7 @@ def run(query: "Query") -> Result:
 
     from sonar.analysis.bounds import inferred_window
     from sonar.analysis.samples import samples_of
-    from sonar.analysis.uptime import periods, probes_of
+    from sonar.analysis.uptime import Period, periods, probes_of
 
     columns = ("time", "gpufail")
     probes = {host: probes_of(samples_of(table)) for host, table in query.scan.by_host(columns)}
@@ -29,14 +29,22 @@ def run(query: "Query") -> Result:
     wanted = {"up", "down"}
     if query.options["only-up"] or query.options["only-down"]:
         wanted = {"up"} if query.options["only-up"] else {"down"}
-    found = [
-        (host, *period)
-        for host in sorted(probes)
-        for period in periods(probes[host], start, end, cutoff_s)
-        if period.state in wanted
-    ]
+    of_host = {host: periods(probe, start, end, cutoff_s) for host, probe in probes.items()}
+    for host in _known_hosts(query, start, end) if end - start > cutoff_s else ():
+        # It should have been sampled, and was not once.
+        of_host[host] = of_host.get(host) or [Period("host", "down", start, end)]
+    found = [(host, *period) for host in sorted(of_host) for period in of_host[host] if period.state in wanted]
     names = ("host", "device", "state", "start", "end")
     return Result(pa.table({name: [row[at] for row in found] for at, name in enumerate(names)}))
+
+
+def _known_hosts(query: "Query", start: int, end: int) -> list[str]:
+    """Return the hosts asked for that the configuration file lists, or that described themselves before the end."""
+    from sonar.read.capacities import stored_nodes
+
+    patterns = query.filter.hosts
+    known = {*(query.nodes or ()), *stored_nodes(query.topics, start, end)}
+    return [host for host in known if patterns is None or patterns.match(host)]
 
 
 def check(options: Mapping[str, Any]) -> None:
@@ -69,6 +77,7 @@ VERB = Verb(
     aliases={"all": ("device", "host", "state", "start", "end")},
     default_fields="all",
     run=run,
+    takes_config=True,
     everyone=True,
     check=check,
 )

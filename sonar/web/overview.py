@@ -129,7 +129,7 @@ def _ask(
     verb = verbs.verb(name)
     given = {"from": [WINDOW], **{option: list(values) for option, values in options.items()}}
     query, _ = query_of(verb, given, data=clusters.data / cluster, nodes=nodes, now=now)
-    return verb.run(query).rows
+    return verb.answer(query).rows
 
 
 def _fields(quantities: Sequence[Quantity]) -> str:

@@ -61,16 +61,18 @@ def ask(verb_name: str, parameters: Sequence[tuple[str, str]], clusters: Cluster
     if given.get("fmt", [""])[0].startswith("help"):
         return Reply(format_help(verb), _TEXT)
     data: Path | tuple[Path, ...] = ()
-    nodes = reports = None
+    nodes = None
+    reports: tuple[Path, ...] = ()
     if verb.reads is not Reads.SITE:
         if not names or not names[0]:
             raise UsageError("Missing `cluster`")
         cluster = clusters.find(names[0])
         data = clusters.data / cluster
         nodes = clusters.nodes(cluster) if verb.takes_config else None
-        reports = clusters.reports and clusters.reports / cluster
+        if clusters.reports:
+            reports = (clusters.reports / cluster / "login", clusters.reports / cluster / "public")
     query, fmt = query_of(verb, given, data=data, nodes=nodes, clusters=clusters, reports=reports, now=now)
     out = StringIO()
-    write_result(verb, verb.run(query), fmt, out)
+    write_result(verb, verb.answer(query), fmt, out)
     media_type = _HTML if "html" in fmt.words else _MEDIA_TYPES.get(fmt.style.value, _TEXT)
     return Reply(out.getvalue(), media_type)

@@ -1,6 +1,7 @@
 """cert: what it makes, renews, revokes and shows; what it tells before an end, and how often."""
 
 import json
+import shutil
 import ssl
 import stat
 import subprocess
@@ -22,13 +23,18 @@ def cert(directory: Path, *argv: str | Path, now: datetime | None = None) -> "su
     )  # fmt: skip
 
 
-@pytest.fixture
-def tls(tmp_path: Path) -> Path:
-    directory = tmp_path / "tls"
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("made") / "tls"
     for argv in (["ca", "Test CA"], ["server", "localhost", "192.0.2.7"], ["client", "Fox.example.org", "saga"]):
         done = cert(directory, *argv)
         assert done.returncode == 0, done.stderr
     return directory
+
+
+@pytest.fixture
+def tls(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "tls"))
 
 
 def shown(tls: Path) -> dict[str, dict[str, object]]:

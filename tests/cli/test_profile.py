@@ -137,3 +137,29 @@ def test_a_job_on_two_hosts_asks_for_one(log: Path) -> None:
 
     assert "single-host" in profile(log, "-j7", status=1)
     assert "py" in profile(log, "-j7", "--host", "n2")
+
+
+def test_a_job_of_the_batch_system_has_several_hosts(log: Path) -> None:
+    lines = [record("00", "py", 1, 0), record("05", "py", 1, 300)]
+    lines += [line.replace("host=n1", "host=n2").replace(":00Z", ":09Z") for line in lines]
+    log.write_text("".join(lines))
+
+    assert "single-host" in profile(log, "-j7", status=1)
+    assert profile(log, "-j7", "--host=n[1-2]", "--fmt=csv,cpu").splitlines() == [
+        "time,py (1@n1),py (1@n2)",
+        "2024-03-01 10:00,50,50",
+        "2024-03-01 10:05,100,100",
+    ]
+    log.write_text("".join(line.replace(",job=7", ",job=7,epoch=0") for line in lines))
+    assert [line.split()[-1] for line in profile(log, "-j7").splitlines()] == ["host", "n1", "n2", "n1", "n2"]
+    points = [step["points"] for step in json.loads(profile(log, "-j7", "--fmt=json,cpu"))]
+    assert [[point["host"] for point in of_step] for of_step in points] == [["n1", "n2"]] * 2
+    assert "`n[1-2]`" in profile(log, "-j7", "--fmt=html,cpu")
+
+
+def test_resident_memory_is_a_quantity_where_it_is_named(log: Path) -> None:
+    log.write_text(log.read_text().replace(",rolledup", ",rssanonkib=2097152,rolledup"))
+
+    assert profile(log, "-j7", "--fmt=csv,rss").splitlines()[1] == "2024-03-01 10:00,2,"
+    assert json.loads(profile(log, "-j7", "--fmt=json,res"))[0]["points"][0]["res"] == 2
+    assert "res" not in json.loads(profile(log, "-j7", "--fmt=json,cpu"))[0]["points"][0]

@@ -72,6 +72,23 @@ def test_jobs_are_ones_own_of_the_last_day_by_default(place: Path) -> None:
     assert answer(place, "jobs", "--fmt=csv,job", SONAR_NOW="2024-01-12T12:00:00Z") == ""
 
 
+def test_rows_are_chosen_by_a_query_and_sorted(place: Path) -> None:
+    assert answer(place, "jobs", "-q", "cpu-avg > 20 or gpus >= '0'", "--fmt=csv,job,host") == "10,n1.x\n20,n1.x\n"
+    assert answer(place, "jobs", "--query=host <= n2", "--fmt=csv,job,user") == "10,ann\n"
+    assert answer(place, "jobs", "-q", "user = ann", "-n1", "--fmt=csv,job,host") == "10,n2.x\n"
+    assert answer(place, "jobs", "-u-", "--sort=-job,-host", "--fmt=csv,job,host") == "20,n1.x\n10,n2.x\n10,n1.x\n"
+    assert answer(place, "jobs", "-qrcpu-avg > 10", "--config-file=nodes.json", "--fmt=csv,job,host") == "10,n1.x\n"
+    assert answer(place, "load", "-q", "cpu > 10", "--fmt=datetime,cpu") == (
+        "HOST: n1.x\ndatetime          cpu\n2024-01-10 10:00  50\n"
+    )
+    assert answer(place, "load", "-q", "cpu > 10", "--fmt=json,cpu") == (
+        '[{"system":{"hostname":"n1.x","description":"Unknown","gpucards":"0"},"records":[{"cpu":"50"}]}]'
+    )
+    assert answer(place, "parse", "--clean", "-q", "cpu% = 10", "--sort=-time", "--fmt=host,time/sec") == (
+        "*\nn2.x,1704881100\nn2.x,1704880800\n"
+    )
+
+
 def test_account_is_found_without_logname(place: Path) -> None:
     assert answer(place, "jobs", "--fmt=csv,job", LOGNAME="", USER="bob") == "20\n"
 
@@ -157,6 +174,13 @@ def test_option_has_all_its_gnu_forms(place: Path, argv: tuple[str, ...]) -> Non
         (("parse", "--config-file=nodes.json"), "--config-file"),
         (("uptime",), "--interval"),
         (("load", "--daily", "--hourly"), "--daily"),
+        (
+            ("jobs", "-q", "user = ann and"),
+            "--query: expected a field, found the end, at column 15 of 'user = ann and'",
+        ),
+        (("jobs", "-q", "rcpuu > 1"), "--query: no field 'rcpuu', at column 1"),
+        (("uptime", "--interval=5", "--sort=-start,ends"), "--sort: no field 'ends'"),
+        (("profile", "-j1", "--sort=cpu"), "--sort"),
         (("jobs", "--fmt=tag:\udcff"), "not UTF-8"),
     ],
 )

@@ -10,9 +10,8 @@ from sonar.config.clusters import Clusters, UnknownClusterError, aliases_of, des
 from sonar.config.description import Cluster, read_description
 from sonar.config.nodes import Node, read_nodes
 from sonar.config.policies import BUILT_IN
-from sonar.config.sections import ConfigError
 from sonar.config.write import cluster_example
-from sonar.errors import SonarError
+from sonar.errors import ConfigError, SonarError
 from sonar.names import cluster_name
 
 FOX = """\

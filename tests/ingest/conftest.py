@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+
+from sonar.names import ClusterName
+from sonar.store.ledger import Arrival, read_arrivals
 
 PROGRAM = Path(__file__).resolve().parents[2] / "libexec" / "infiltrate"
 CLUSTER, PASSWORD = "mlx.example.org", "pool"
@@ -41,7 +45,7 @@ class Infiltrate:
         address.unlink(missing_ok=True)
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notify.bind(str(address))
-        self._notify.settimeout(60)
+        self._notify.settimeout(1)
         command = [sys.executable, str(PROGRAM), "--data", str(self.data), "--port-file", str(self._port_file)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -62,8 +66,14 @@ class Infiltrate:
 
     def wait_for(self, word: str) -> str:
         """Return the next notification with `word` in it."""
+        deadline = time.monotonic() + 60
         while True:
-            text = self._notify.recv(4096).decode()
+            try:
+                text = self._notify.recv(4096).decode()
+            except TimeoutError:
+                assert self.process.poll() is None, f"infiltrate ended: {self.log.read_text()}"
+                assert time.monotonic() < deadline, f"infiltrate did not say {word}"
+                continue
             if word in text:
                 return text
 
@@ -76,12 +86,13 @@ class Infiltrate:
         user: str | None = CLUSTER,
         password: str = PASSWORD,
         headers: Mapping[str, str] | None = None,
+        source: str = "127.0.0.1",
     ) -> Answer:
         """Make one request on a connection of its own."""
         fields = dict(headers or {})
         if user is not None:
             fields["Authorization"] = basic(user, password)
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60, source_address=(source, 0))
         try:
             connection.request(method, path, body, fields)
             response = connection.getresponse()
@@ -115,6 +126,11 @@ class Infiltrate:
     def stored(self) -> dict[str, bytes]:
         """Return the files of the log, by path below the data root."""
         return {path: data for path, data in self.files().items() if not path.endswith(".jsonl")}
+
+    def ledger(self) -> list[Arrival]:
+        """Return what the arrival ledger says of the last minutes."""
+        now = int(time.time())
+        return list(read_arrivals(self.data, ClusterName(CLUSTER), now - 600, now + 600))
 
     def files(self) -> dict[str, bytes]:
         """Return the files of the log and the ledger, by path below the data root."""

@@ -1,6 +1,8 @@
 """A file system without room, and one that may not be written: 503 until it is over, and then on by itself."""
 
+import json
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -8,21 +10,26 @@ from pathlib import Path
 
 import pytest
 
+from sonar.store.ledger import server_intervals
+
 from tests.ingest.conftest import CLUSTER, Infiltrate, Starter
 
+SONALYZE = Path(__file__).resolve().parents[2] / "libexec" / "sonalyze"
 FILE = f"{CLUSTER}/2025/01/07/c1-6.csv"
 
 
 def body_of(number: int) -> bytes:
-    return b"v=1,time=2025-01-07T12:05:01+01:00,host=c1-6,n=%d,pad=%s\n" % (number, b"x" * 20_000)
+    """Return a sample of the job of that number, 20 KB."""
+    head = b"v=0.12.1,time=2025-01-07T12:05:01+01:00,host=c1-6,user=kim"
+    return head + b",cmd=x,job=%d,pid=%d,pad=%s\n" % (number, number, b"x" * 20_000)
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Mount 2 MiB."""
+    """Mount 16 MiB."""
     place = tmp_path / "disk" / "data"
     place.mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(place)], check=True)
     try:
         yield place
     finally:
@@ -32,8 +39,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def fill(path: Path) -> None:
     """Write until nothing more goes in."""
     with path.open("wb", buffering=0) as file, suppress(OSError):
-        while True:
-            file.write(bytes(4096))
+        for size in (1 << 20, 4096, 1):
+            with suppress(OSError):
+                while True:
+                    file.write(bytes(size))
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -47,12 +56,27 @@ def ping(server: Infiltrate) -> int:
     return server.request("GET", "/ping", user=None).status
 
 
-def test_full_disk_is_answered_with_503_until_there_is_room(start: Starter, small_disk: Path) -> None:
-    server = start(scratch=small_disk.parent)
-    ballast = small_disk / "ballast"
-    ballast.write_bytes(bytes(1 << 20))
+def ready(server: Infiltrate) -> bool:
+    answer = server.request("GET", "/ready", user=None)
+    said = json.loads(answer.body)
+    assert said["ready"] == (answer.status == 200) == (said["why"] is None)
+    return bool(said["ready"])
 
-    answered, number = [], 0
+
+def jobs_seen(server: Infiltrate) -> int:
+    """Return how many jobs sonalyze finds in the log."""
+    question = ("jobs", "-u-", "--min-samples=1", "--from=2025-01-07", "--to=2025-01-07", "--fmt=csv,job")
+    command = [sys.executable, str(SONALYZE), *question, "--data-path", str(server.data / CLUSTER)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    return len(done.stdout.split())
+
+
+def test_full_disk_is_answered_with_503_until_there_is_room(start: Starter, small_disk: Path) -> None:
+    server = start("--disk-reserve", "0", scratch=small_disk.parent)
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(14 << 20))
+
+    answered, number = [], 1
     while (answer := server.post_csv(body_of(number))).status == 200:
         answered.append(number)
         number += 1
@@ -60,32 +84,76 @@ def test_full_disk_is_answered_with_503_until_there_is_room(start: Starter, smal
     assert (answer.status, answer.headers["retry-after"]) == (503, "60")
     assert answer.body == b"cannot store: No space left on device"
     assert len(answered) > 3
-    until(lambda: ping(server) == 503)
-    assert b"No space left on device" in server.request("GET", "/ping", user=None).body
+    began = time.time()
+    fill(small_disk / "to the brim")
+    until(lambda: not ready(server))
+    assert ping(server) == 200
+    assert b"No space left on device" in server.request("GET", "/ready", user=None).body
+    assert server.post_csv(body_of(number)).status == 503
+    assert b"sonar_ingest_ready 0.0" in server.request("GET", "/metrics", user=None).body
+    seen = jobs_seen(server)  # what is not there yet waits in the spool, since it needs room twice
+    assert 0 < seen <= len(answered)
 
+    until(lambda: time.time() > began + 1.1)  # the ledger counts in seconds
     ballast.unlink()
-    until(lambda: ping(server) == 200)
+    until(lambda: ready(server))
     assert server.post_csv(body_of(number)).status == 200
     answered.append(number)
 
     assert server.stop() == 0
-    assert server.stored() == {FILE: b"".join(body_of(n) for n in answered)}
+    assert server.stored() == {
+        FILE: b"".join(body_of(n) for n in answered),
+        "to the brim": server.stored()["to the brim"],
+    }
+    assert jobs_seen(server) == len(answered)
+    refused = [one for one in server.ledger() if one.status == 503]
+    assert {one.why for one in refused} == {"cannot store: No space left on device"}
+    assert {one.host for one in refused} == {"c1-6"}
+    now = int(time.time())
+    states = [one.why for one in server_intervals(server.data, now - 600, now + 1) if one.state == "refusing"]
+    assert states == ["spool: No space left on device"]
 
 
 def test_starts_on_a_full_disk_and_goes_on_when_there_is_room(start: Starter, small_disk: Path) -> None:
-    server = start(scratch=small_disk.parent)
+    server = start("--disk-reserve", "0", scratch=small_disk.parent)
     assert server.post_csv(body_of(1)).status == 200
     server.kill()
     ballast = small_disk / "ballast"
     fill(ballast)
 
-    server = start(scratch=small_disk.parent)
+    server = start("--disk-reserve", "0", scratch=small_disk.parent)
     assert server.post_csv(body_of(2)).status == 503
-    assert ping(server) == 503
+    until(lambda: not ready(server))
+    assert ping(server) == 200
     ballast.unlink()
-    until(lambda: ping(server) == 200)
+    until(lambda: ready(server))
     assert server.post_csv(body_of(3)).status == 200
 
+    assert server.stop() == 0
+    assert server.stored() == {FILE: body_of(1) + body_of(3)}
+
+
+def test_reserve_is_kept_for_what_is_there_already(start: Starter, small_disk: Path) -> None:
+    server = start("--disk-reserve", "8M", scratch=small_disk.parent)
+    assert server.post_csv(body_of(1)).status == 200
+    until((server.data / FILE).exists)
+
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(9 << 20))
+    until(lambda: not ready(server))
+    answer = server.post_csv(body_of(2))
+    assert (answer.status, answer.body, answer.headers["retry-after"]) == (
+        503,
+        b"the disk is down to its reserve",
+        "60",
+    )
+    assert jobs_seen(server) == 1
+    said = json.loads(server.request("GET", "/ready", user=None).body)
+    assert said["disk_free_bytes"] < said["disk_reserve_bytes"] == 8 << 20
+
+    ballast.unlink()
+    until(lambda: ready(server))
+    assert server.post_csv(body_of(3)).status == 200
     assert server.stop() == 0
     assert server.stored() == {FILE: body_of(1) + body_of(3)}
 
@@ -95,10 +163,10 @@ def test_what_cannot_be_distributed_waits_in_the_spool(infiltrate: Infiltrate) -
     fox = {"user": "fox.example.org", "password": "fence"}
 
     assert infiltrate.post_csv(body_of(1), "fox.example.org", **fox).status == 200
-    until(lambda: ping(infiltrate) == 503)
+    until(lambda: not ready(infiltrate))
     assert infiltrate.post_csv(body_of(2)).status == 200  # on disk, in the spool
     (infiltrate.data / "fox.example.org").unlink()
-    until(lambda: ping(infiltrate) == 200)
+    until(lambda: ready(infiltrate))
 
     assert infiltrate.stop() == 0
     assert infiltrate.stored() == {FILE: body_of(2), "fox.example.org/2025/01/07/c1-6.csv": body_of(1)}

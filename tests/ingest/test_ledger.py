@@ -4,19 +4,12 @@ import json
 import time
 from pathlib import Path
 
-from sonar.names import ClusterName
-from sonar.store.ledger import Arrival, read_arrivals, read_server_events, server_intervals
+from sonar.store.ledger import read_server_events, server_intervals
 
-from tests.ingest.conftest import CLUSTER, Infiltrate, Starter
+from tests.ingest.conftest import Infiltrate, Starter
 
 LINE = b"v=0.12.1,time=2025-01-07T12:05:01+01:00,host=c1-6,user=kim,cmd=lmp,job=998,cpu%=99.8\n"
 SAMPLED = 1736247901
-
-
-def arrivals(server: Infiltrate) -> list[Arrival]:
-    """Return what the ledger says of today."""
-    now = int(time.time())
-    return list(read_arrivals(server.data, ClusterName(CLUSTER), now - 600, now + 600))
 
 
 def test_accepted_posts(infiltrate: Infiltrate) -> None:
@@ -33,7 +26,7 @@ def test_accepted_posts(infiltrate: Infiltrate) -> None:
     assert infiltrate.post_csv(b"").status == 200  # nothing arrived
     infiltrate.stop()
 
-    found = arrivals(infiltrate)
+    found = infiltrate.ledger()
     assert [(a.host, a.endpoint, a.status, a.records, a.bytes, a.span, a.dropped) for a in found] == [
         ("c1-6", "sonar-freecsv", 200, 1, len(LINE), 0, 0),
         ("c1-6", "sonar-freecsv", 200, 2, 2 * len(LINE), 300, 1),
@@ -57,7 +50,7 @@ def test_refused_posts_are_counted_together(infiltrate: Infiltrate) -> None:
     assert infiltrate.request("GET", "/sonar-freecsv").status == 405
     infiltrate.stop()
 
-    found = {(a.endpoint, a.status, a.why, a.posts, a.dropped, a.remote) for a in arrivals(infiltrate)[1:]}
+    found = {(a.endpoint, a.status, a.why, a.posts, a.dropped, a.remote) for a in infiltrate.ledger()[1:]}
     assert found == {
         ("sonar-freecsv", 401, "Unauthorized", 1, 0, "127.0.0.1"),
         ("sonar-freecsv", 400, "Missing timestamp or host in Sonar sample data", 3, 21, "127.0.0.1"),
@@ -72,7 +65,7 @@ def test_ledger_of_a_killed_server_has_what_it_answered(start: Starter, tmp_path
     server = start()
     server.stop()
 
-    assert [a.records for a in arrivals(server)] == [1]
+    assert [a.records for a in server.ledger()] == [1]
     now = int(time.time())
     events = list(read_server_events(server.data, now - 600, now + 600))
     assert [event.event for event in events] == ["up", "up", "down"]

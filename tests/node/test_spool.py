@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sonar.errors import SonarError
@@ -39,6 +39,7 @@ def test_what_is_put_waits_with_its_kind_and_type(tmp_path: Path) -> None:
     assert contents(spool.directory / "tmp") == {}
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 4_000_000_000_000), min_size=1, max_size=20))
 def test_what_one_writer_puts_keeps_its_order_whatever_the_clock_does(clock_ms: list[int]) -> None:
     readings = iter(clock_ms)
@@ -51,6 +52,7 @@ def test_what_one_writer_puts_keeps_its_order_whatever_the_clock_does(clock_ms: 
         assert sorted(path.name for path in put) == [path.name for path in put]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 5000)), max_size=20))
 def test_what_several_writers_put_is_sorted_by_time(puts: list[tuple[int, int]]) -> None:
     with TemporaryDirectory() as directory:

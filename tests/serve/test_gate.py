@@ -1,10 +1,13 @@
 """The bounds on requests, with an application and a client made of coroutines."""
 
 import asyncio
+import json
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from sonar.serve.gate import App, Gate, Limits, answer, read_body
+from sonar.times import parse_instant
 
 Message = dict[str, Any]
 
@@ -133,19 +136,39 @@ def test_error_of_the_application_is_500_and_the_next_request_is_served() -> Non
     asyncio.run(scenario())
 
 
-def test_ping_tells_what_stands_in_the_way() -> None:
+def test_health_is_told_whatever_stands_in_the_way() -> None:
     async def scenario() -> None:
         obstacles: list[str | None] = ["no room", None]
-        gate = Gate(echo, Limits(concurrent=1, waiting=0), lambda: obstacles[0])
-        assert (await ask(gate, never, path="/ping", method="GET"))[:2] == (503, b"no room")
+        gate = Gate(echo, Limits(concurrent=1, waiting=0), lambda: obstacles[0], facts=lambda: {"room": 7})
+        assert (await ask(gate, never, path="/ping", method="GET"))[:2] == (200, b"ok\n")
+        status, body, headers = await ask(gate, never, path="/ready", method="GET")
+        assert (status, headers[b"retry-after"]) == (503, b"60")
+        said = json.loads(body)
+        assert abs((parse_instant(said.pop("clock")) or 0) - time.time()) < 60
+        assert said == {"ready": False, "why": "no room", "room": 7, "clock_was_set_s": 0.0}
         obstacles.pop(0)
         busy = asyncio.create_task(ask(gate, never))
         await asyncio.sleep(0)
         assert (await ask(gate, never, path="/ping", method="GET"))[:2] == (200, b"ok\n")
+        status, body, _ = await ask(gate, never, path="/ready", method="GET")
+        assert (status, json.loads(body)["ready"], json.loads(body)["why"]) == (200, True, None)
+        assert (await ask(gate, never, path="/ready", method="POST"))[0] == 405
+        assert (await ask(gate, never, path="/metrics", method="GET"))[0] == 503  # a place of the application's
         gate.draining = True
-        assert (await ask(gate, never, path="/ping", method="HEAD"))[0] == 503
+        status, body, headers = await ask(gate, never, path="/ping", method="HEAD")
+        assert (status, headers[b"connection"]) == (503, b"close")
+        assert json.loads((await ask(gate, never, path="/ready", method="GET"))[1])["why"] == "draining"
         busy.cancel()
         await asyncio.gather(busy, return_exceptions=True)
+
+    asyncio.run(scenario())
+
+
+def test_metrics_are_those_of_the_service() -> None:
+    async def scenario() -> None:
+        gate = Gate(echo, Limits(), lambda: "no room", metrics=lambda: (b"x 1\n", b"text/plain; version=1"))
+        status, body, headers = await ask(gate, never, path="/metrics", method="GET")
+        assert (status, body, headers[b"content-type"]) == (200, b"x 1\n", b"text/plain; version=1")
 
     asyncio.run(scenario())
 

@@ -93,7 +93,7 @@ def test_relative_fields_need_nodes() -> None:
     with pytest.raises(SonarError, match="Relative values requested without config file"):
         query_of(TRIAL, {"fmt": ["rcpu"]}, data=[], now=NOW)
 
-    assert query_of(TRIAL, {"fmt": ["rcpu"]}, data=[], nodes={}, now=NOW)[0].fields == ("rcpu",)
+    assert query_of(TRIAL, {"fmt": ["rcpu"]}, data=[], nodes={}, now=NOW)[0].fields == {"rcpu"}
 
 
 @pytest.mark.parametrize(
@@ -102,6 +102,9 @@ def test_relative_fields_need_nodes() -> None:
         ({}, {"ann"}, set()),
         ({"user": ["bob", "eve"]}, {"bob", "eve"}, set()),
         ({"user": ["bob", "-"]}, None, set()),
+        ({"user": ["bob,eve", "ann"]}, {"bob", "eve", "ann", "bob,eve"}, set()),
+        ({"user": ["bob,-"]}, None, set()),
+        ({"query": ["user = ann"]}, None, set()),
         ({"exclude-user": ["bob"]}, None, {"bob"}),
         ({"user": ["bob"], "exclude-user": ["bob"]}, {"bob"}, {"bob"}),
         ({"job": ["7"]}, None, {"root", "zabbix"}),

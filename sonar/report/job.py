@@ -1,0 +1,81 @@
+"""One run of a report job: from its arguments to the site, and the rhythm under the site's lock."""
+
+import fcntl
+import os
+import socket
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from sonar.errors import SonarError, UsageError
+from sonar.report.site import Site
+from sonar.times import parse_instant, present
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sonar.report.rhythms import Outcome
+
+__all__ = ["run_job", "site_of"]
+
+
+def site_of(arguments: Namespace) -> Site:
+    """Return the site that arguments and sonar.conf(5) describe; an argument goes before a setting."""
+    from sonar.config.clusters import Clusters
+    from sonar.config.settings import load_settings
+    from sonar.paths import CONFIG
+
+    settings = load_settings()
+    paths = settings.paths
+    data: Path = arguments.data_dir or paths.data
+    clusters = Clusters(data.absolute(), arguments.cluster_dir or paths.clusters)
+    name = clusters.find(arguments.cluster)
+    now = present()
+    if arguments.now:
+        instant = parse_instant(arguments.now)
+        if instant is None:
+            raise UsageError(f"Invalid value for --now: {arguments.now!r} is no time such as 2026-01-31T12:00:00Z")
+        now = instant
+    return Site(
+        cluster=clusters.describe(name),
+        data=clusters.data / name,
+        reports=(arguments.report_dir or paths.reports).absolute() / name,
+        state=(arguments.state_dir or paths.state).absolute() / name,
+        outbox=(arguments.outbox_dir or paths.outbox).absolute(),
+        now=now,
+        mail_from=settings.report.mail_from or f"sonar-server@{socket.getfqdn()}",
+        recipients=settings.report.recipients,
+        base_url=settings.report.base_url.rstrip("/"),
+        policy_dir=arguments.policy_dir or CONFIG / "policies",
+        letter_dir=arguments.letter_dir or CONFIG / "letters",
+    )
+
+
+def run_job(site: Site, rhythm: str, *, dry_run: bool = False) -> "Outcome":
+    """Run a rhythm; two runs of one rhythm for one cluster follow each other. A dry run prints the messages."""
+    from sonar.report.rhythms import RHYTHMS, run_rhythm
+
+    if rhythm not in RHYTHMS:
+        raise UsageError(f"there is no rhythm {rhythm!r}")
+    with _alone(site, rhythm):
+        outcome = run_rhythm(site, rhythm, dry_run=dry_run)
+    if dry_run:
+        for message in outcome.messages:
+            print(message.text())
+    return outcome
+
+
+@contextmanager
+def _alone(site: Site, rhythm: str) -> Iterator[None]:
+    """Hold the lock of a rhythm."""
+    try:
+        site.state.mkdir(parents=True, exist_ok=True)
+        lock = os.open(site.state / f".{rhythm}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise SonarError(f"cannot lock '{site.state}': {error.strerror}") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)

@@ -1,0 +1,76 @@
+"""A site: one cluster as the report jobs see it: its description, data, reports, state and mail."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sonar.report.policies import Policy, options_of_words, policy
+from sonar.times import DAY
+
+if TYPE_CHECKING:
+    from sonar.config.description import Cluster
+    from sonar.report.survey import Survey
+
+__all__ = ["Site"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """One cluster: `data` is its log tree, the other directories are its own too; `now` is an instant."""
+
+    cluster: "Cluster"
+    data: Path
+    reports: Path
+    state: Path
+    outbox: Path  # of all clusters
+    now: int
+    mail_from: str = "sonar-server@localhost"
+    recipients: tuple[str, ...] = ()  # of reports for which the cluster names nobody
+    base_url: str = ""
+    policy_dir: Path | None = None
+    letter_dir: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """The cluster's name."""
+        return self.cluster.name
+
+    def survey(self, length_s: int = DAY) -> "Survey":
+        """Return a survey of the time that is now `length_s` long."""
+        return self.survey_of(self.now - length_s, self.now)
+
+    def survey_of(self, start: int, end: int) -> "Survey":
+        """Return a survey of a window of instants, both inclusive."""
+        from sonar.report.survey import Survey
+
+        groups = tuple((group.name, group.nodes) for group in self.cluster.groups)
+        return Survey(self.data, self.cluster.nodes, start, end, self.now, self.cluster.sample_interval_s, groups)
+
+    def policies(self) -> list[Policy]:
+        """Return the policies that apply: of the cluster's own description, a site's file, or shipped."""
+        from sonar.config.policies import BUILT_IN
+
+        found = []
+        for named in self.cluster.policies:
+            if not named.options or named == BUILT_IN.get(named.name):
+                found.append(policy(named.name, self.policy_dir))
+            else:
+                found.append(
+                    Policy(
+                        name=named.name,
+                        title=named.title,
+                        trigger=named.trigger,
+                        problem=named.problem,
+                        remedy=named.remedy,
+                        options=options_of_words(named.options),
+                        window_s=named.window_s,
+                        fields=("cpu-peak", "res-peak", "gpu-peak"),
+                        letters=True,
+                    )
+                )
+        return found
+
+    def who_gets(self, report: str) -> Sequence[str]:
+        """Return the mail addresses of those who get a report."""
+        return self.cluster.recipients.get(report, self.recipients)

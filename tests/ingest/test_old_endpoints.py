@@ -1,0 +1,143 @@
+"""`/sysinfo`, `/add` and `/kprox`, and the options that say which day and which cluster."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.ingest.conftest import CLUSTER, PASSWORD, Infiltrate, Starter
+
+TIME = "2025-01-07T00:00:02+01:00"
+SYSINFO = {"timestamp": TIME, "hostname": "c1-6", "description": "2x64 AMD EPYC", "cpu_cores": 128, "mem_gb": 503}
+DAY = f"{CLUSTER}/2025/01/07"
+
+
+def test_sysinfo_is_stored_as_it_is(infiltrate: Infiltrate) -> None:
+    pretty = json.dumps(SYSINFO, indent=1).encode()
+    other = json.dumps(SYSINFO | {"hostname": "c1-7"}).encode()
+    assert infiltrate.post(f"/sysinfo?cluster={CLUSTER}", pretty).status == 200
+    assert (
+        infiltrate.post(f"/sysinfo?cluster={CLUSTER}", pretty + b"\n" + other + b"{}").headers["x-sonar-dropped"] == "1"
+    )
+    refused = infiltrate.post(f"/sysinfo?cluster={CLUSTER}", b'{"hostname":"c1-6"}')
+    assert (refused.status, refused.body) == (400, b"Missing timestamp or host in Sonar sysinfo data")
+
+    infiltrate.stop()
+    assert infiltrate.stored() == {
+        f"{DAY}/sysinfo-c1-6.json": (pretty + b"\n") * 2,
+        f"{DAY}/sysinfo-c1-7.json": other + b"\n",
+    }
+
+
+def test_finished_jobs_are_stored_by_the_day_of_their_end(infiltrate: Infiltrate) -> None:
+    first = b'v=0.1.0,JobID=7,End=2025-01-07T00:00:02+01:00,"AllocTRES=cpu=20,mem=50G"\n'
+    second = b"v=0.1.0,JobID=8,End=2025-01-08T00:00:02+01:00\n"
+    bad = [b"v=0.1.0,JobID=9\n", b'v=0.1.0,"End=\n', b"v=0.1.0,End=Unknown\n", b"v=0.1.0,End=\n"]
+    answer = infiltrate.post(f"/add?slurm-sacct=true&cluster={CLUSTER}", first + b"".join(bad) + second)
+    assert (answer.status, answer.body, answer.headers["x-sonar-dropped"]) == (200, b"", str(len(bad)))
+
+    infiltrate.stop()
+    assert infiltrate.stored() == {
+        f"{DAY}/slurm-sacct.csv": first,
+        f"{CLUSTER}/2025/01/08/slurm-sacct.csv": second,
+    }
+    assert [(a.endpoint, a.host, a.records, a.span) for a in infiltrate.ledger()] == [("add/slurm-sacct", "", 2, 86400)]
+
+
+def test_day_rules(start: Starter) -> None:
+    server = start("--csv-day", "utc", "--json-day", "local")
+    line = f"time={TIME},host=a,user=u\n".encode()
+    envelope = {"data": {"type": "sample", "attributes": {"time": TIME, "node": "a"}}}
+    assert server.post_csv(line).status == 200
+    assert server.post("/insert/sample", json.dumps(envelope).encode()).status == 200
+    assert server.post(f"/sysinfo?cluster={CLUSTER}", json.dumps(SYSINFO).encode()).status == 200
+
+    server.stop()
+    assert set(server.stored()) == {
+        f"{CLUSTER}/2025/01/06/a.csv",
+        f"{DAY}/0+sample-a.json",
+        f"{CLUSTER}/2025/01/06/sysinfo-c1-6.json",
+    }
+
+
+def test_only_known_clusters_where_the_operator_wants_it(start: Starter, tmp_path: Path) -> None:
+    (tmp_path / "data" / CLUSTER).mkdir(parents=True)
+    server = start("--known-clusters")
+    line = f"time={TIME},host=a,user=u\n".encode()
+    assert server.post_csv(line).status == 200
+    answer = server.post_csv(line, "fox.example.org", user="fox.example.org", password="fence")
+    assert (answer.status, answer.body) == (403, b"unknown cluster 'fox.example.org'")
+    (server.data / "fox.example.org").mkdir()
+    assert server.post_csv(line, "fox.example.org", user="fox.example.org", password="fence").status == 200
+
+
+def test_settings_file_says_what_no_option_says(start: Starter, tmp_path: Path) -> None:
+    settings = tmp_path / "sonar.conf"
+    settings.write_text("[Ingest]\nCsvDay=utc\nMaxBody=100\nTopicPrefixes=test\n")
+    server = start("--max-body", "200", environment={"SONAR_CONFIG": str(settings)})
+    assert server.post_csv(f"time={TIME},host=a,user=u\n".encode() * 4).status == 200
+    assert server.post_csv(bytes(201)).status == 413
+    assert server.post("/insert/test.sample", b"{}").status == 400
+    server.stop()
+    assert set(server.stored()) == {f"{CLUSTER}/2025/01/06/a.csv"}
+
+
+def message(kind: str = "sample", cluster: str = CLUSTER, user: str = CLUSTER, word: str = PASSWORD) -> bytes:
+    """Return a message as the sampler frames it for a proxy."""
+    attributes = {"time": "2026-03-02T12:00:00Z", "cluster": cluster, "jobs": [], "slurm_jobs": []}
+    data = json.dumps({"meta": {}, "data": {"type": kind, "attributes": attributes}}).encode() + b"\n"
+    control = (
+        f'\n{{"topic":"{cluster}.{kind}","key":"n1","client":"{cluster}/n1","sasl-user":"{user}", '
+        f'"sasl-password":"{word}","data-size":{len(data)}}}\n'
+    )
+    return control.encode() + data
+
+
+def test_messages_in_the_framing_of_a_proxy(start: Starter) -> None:
+    server = start("--kprox", "/proxy")
+    media = {"Content-Type": "application/octet-stream"}
+    fox = "fox.example.org"
+
+    def post(body: bytes) -> tuple[int, bytes, str | None]:
+        answer = server.post("/proxy", body, user=None, headers=media)
+        return answer.status, answer.body, answer.headers.get("x-sonar-dropped")
+
+    assert post(message() + message("job") + b"\n\n") == (200, b"", None)
+    assert post(b"") == post(b"\n\n") == (200, b"", None)
+    assert post(message(fox, fox, word="fence") + message(cluster=fox, user=fox, word="fence") + message())[::2] == (
+        200,
+        "1",
+    )
+    # Neither a wrong password nor another's cluster costs more than its own message.
+    wrong, others = message(word="wrong"), message(cluster=fox)
+    assert post(wrong + message() + others) == (200, b"", "2")
+    assert post(others) == (403, b"Upload not authorized", None)
+    assert post(message(user="nobody")) == (401, b"Bad credentials", None)
+    assert post(message(user="", word="")) == (401, b"Bad credentials", None)
+    assert post(message() + b"{}\n")[::2] == (200, "1")
+    for body, reason in {
+        b"{}": b"Trailing junk",
+        b"[]\n": b"Malformed control object",
+        b"nonsense\n": b"Malformed control object",
+        b'{"data-size":9}\n12345678': b"Out of bounds data length",
+        b'{"data-size":-1}\n': b"Out of bounds data length",
+        b'{"topic":"x"}\n': b"Out of bounds data length",
+    }.items():
+        assert post(body) == (400, reason, None)
+    assert server.post("/kprox", message(), user=None).status == 404
+    assert server.post("/proxy", message(), user=None, headers={"Content-Type": "application/json"}).status == 415
+
+    server.stop()
+    counts = {path: content.count(b"\n") for path, content in server.stored().items()}
+    assert counts == {
+        f"{CLUSTER}/2026/03/02/0+sample-n1.json": 4,  # the node is the message's key
+        f"{CLUSTER}/2026/03/02/0+job-slurm.json": 1,
+        f"{fox}/2026/03/02/0+sample-n1.json": 1,
+    }
+    assert PASSWORD not in server.log.read_text()
+
+
+@pytest.mark.parametrize("path", ["kprox", "x/y"])
+def test_place_of_the_framing_is_a_path(path: str, start: Starter) -> None:
+    with pytest.raises(AssertionError, match="want a path that begins with /"):
+        start("--kprox", path)
