@@ -26,9 +26,11 @@ class Period(NamedTuple):
 
 
 def probes_of(samples: Samples) -> Probes:
-    """Return when one host was sampled; records of equal time stay in reading order."""
-    order = np.argsort(samples["time"], kind="stable")
-    return Probes(samples["time"][order], samples["gpufail"][order] != 0)
+    """Return when one host was sampled, each instant once: at it a GPU has failed if any record says so."""
+    time, place = np.unique(samples["time"], return_inverse=True)
+    failed = np.zeros(len(time), bool)
+    failed[place[samples["gpufail"] != 0]] = True
+    return Probes(time, failed)
 
 
 def periods(probes: Probes, start: int, end: int, cutoff_s: int) -> list[Period]:

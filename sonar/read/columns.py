@@ -8,13 +8,14 @@ samples of a directory are, at every moment: the rows whose source is unchanged,
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
+from sonar.read.files import COLUMNS_NAME
 from sonar.read.schema import COLUMNS, TEXT_COLUMNS, sample_schema
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ __all__ = [
     "repeated",
 ]
 
-COLUMNS_NAME = "0+columns.parquet"
 FORMAT = 1
 METADATA_KEY = b"sonar"
 
@@ -157,6 +157,22 @@ class ColumnsFile:
             at = self._place(host)
             table = table.slice(at, where.rows)
         return self._decoded(table, names, host)
+
+    def removed(self) -> "Iterator[tuple[str, pa.Table]]":
+        """Yield each file that was removed from the log, with the rows that were in it, in order."""
+        numbers = [number for number, source in enumerate(self.facts.sources) if source.removed]
+        if not numbers:
+            return
+        import numpy as np
+        import pyarrow as pa
+
+        parts = [self.read(host, COLUMNS, with_source=True) for host in self.facts.hosts]
+        table: Any = pa.concat_tables(parts).unify_dictionaries().combine_chunks()
+        source, record = table.column("source").to_numpy(), table.column("record").to_numpy()
+        for number in numbers:
+            rows = np.flatnonzero(source == number)
+            of_source = table.select(list(COLUMNS)).take(rows[np.argsort(record[rows], kind="stable")])
+            yield self.facts.sources[number].name, of_source
 
     def _place(self, host: str) -> int:
         """Return how many rows stand before those of a host in its row group."""

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
     from sonar.hosts import HostPatterns
 
-__all__ = ["LogFile", "SampleReader", "host_of", "sample_files", "settled_end"]
+__all__ = ["COLUMNS_NAME", "LogFile", "SampleReader", "host_of", "listed", "sample_files", "settled_end"]
+
+COLUMNS_NAME = "0+columns.parquet"
 
 _ENVELOPES_PREFIX = "0+sample-"
 _LARGEST_QUOTED = 64 * 1024  # and 16 lines: after so much without a quote none is open
@@ -41,8 +43,20 @@ class LogFile:
 
 def sample_files(root: Path, first: int, last: int, hosts: "HostPatterns | None" = None) -> list[LogFile]:
     """Return the files of samples in the directories of these days (proleptic ordinals), by path."""
-    named = ((path, host_of(path.name)) for path in files_of_days(root, first, last))
-    return sorted(LogFile(path, host) for path, host in named if host and (hosts is None or hosts.match(host)))
+    return listed(root, first, last, hosts)[0]
+
+
+def listed(root: Path, first: int, last: int, hosts: "HostPatterns | None" = None) -> tuple[list[LogFile], list[Path]]:
+    """Return the files of samples in the directories of these days, and those of columns, by path."""
+    files, columns = [], []
+    for path in files_of_days(root, first, last):
+        host = host_of(path.name)
+        if host:
+            if hosts is None or hosts.match(host):
+                files.append(LogFile(path, host))
+        elif path.name == COLUMNS_NAME:
+            columns.append(path)
+    return sorted(files), sorted(columns)
 
 
 def host_of(name: str) -> str:

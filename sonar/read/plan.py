@@ -6,7 +6,6 @@ A plan is made from names, sizes and metadata only. It can be sent to another pr
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,16 +68,24 @@ class Foreign:
 
 
 def plans_of(
-    files: Sequence[LogFile], limits: tuple[int, int], hosts: "HostPatterns | None", *, use_columns: bool = True
+    files: Sequence[LogFile],
+    columns: Sequence[Path],
+    limits: tuple[int, int],
+    hosts: "HostPatterns | None",
+    *,
+    use_columns: bool = True,
 ) -> tuple[dict[str, HostPlan], Counter[tuple[Path, str]]]:
     """Return the plan of each host, and how many bad records were met when the columns that count were made.
 
-    `files` are those of the tree, sorted by path.
+    `files` are those of the tree, `columns` the columns in it.
     """
     by_host: dict[str, list[DayPlan]] = {}
     dropped: Counter[tuple[Path, str]] = Counter()
-    for directory, in_directory in groupby(files, key=lambda file: file.path.parent):
-        _plan_day(directory, list(in_directory), hosts, by_host, dropped, use_columns=use_columns)
+    by_directory: dict[Path, list[LogFile]] = {path.parent: [] for path in columns}
+    for file in files:
+        by_directory.setdefault(file.path.parent, []).append(file)
+    for directory in sorted(by_directory):
+        _plan_day(directory, by_directory[directory], hosts, by_host, dropped, use_columns=use_columns)
     plans = {host: HostPlan(host, tuple(by_host[host]), limits) for host in sorted(by_host)}
     return plans, dropped
 

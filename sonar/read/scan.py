@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from sonar.errors import SonarError
-from sonar.read.files import LogFile, SampleReader, sample_files
+from sonar.read.files import LogFile, SampleReader, host_of, listed
 from sonar.read.tree import read_bytes
 from sonar.read.workers import worker_processes
 from sonar.times import DAY, day_of
@@ -51,8 +51,10 @@ class Scan:
         files: Sequence[LogFile],
         hosts: "HostPatterns | None" = None,
         days: tuple[int, int] | None = None,
+        columns: Sequence[Path] = (),
     ) -> None:
         self._files = tuple(files)
+        self._columns = tuple(columns)
         self._hosts = hosts
         self._days = days  # first instant of the first day, last instant of the last
         self.discarded: Counter[tuple[Path, str]] = Counter()
@@ -75,8 +77,8 @@ class Scan:
         if not root.is_dir():
             raise SonarError(f"Not a viable log directory: {root}")
         first, last = day_of(start).toordinal() - 1, day_of(end).toordinal() + 1
-        files = sample_files(root, first, last, hosts) if start <= end else []
-        return cls(files, hosts, (start // DAY * DAY, (end // DAY + 1) * DAY - 1))
+        files, columns = listed(root, first, last, hosts) if start <= end else ([], [])
+        return cls(files, hosts, (start // DAY * DAY, (end // DAY + 1) * DAY - 1), columns)
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -121,7 +123,9 @@ class Scan:
         from sonar.read.plan import plans_of
 
         assert self._days is not None
-        plans, self.discarded = plans_of(self._files, self._days, self._hosts, use_columns=self.use_columns)
+        plans, self.discarded = plans_of(
+            self._files, self._columns, self._days, self._hosts, use_columns=self.use_columns
+        )
         results: dict[str, _R] = {}
         foreign: dict[str, list[Foreign]] = {}
         work = partial(_partial_answers, partial_of, names, self._hosts)
@@ -164,12 +168,17 @@ class Scan:
         """Yield the tables of files, cut to the days and hosts asked for; JSON wins over CSV per host and instant."""
         reader = SampleReader()
         seen: set[tuple[str, int]] = set()
-        for file in sorted(files, key=lambda file: file.path.suffix != ".json"):  # in whatever order files are named
-            content = read_bytes(file.path, must_exist=file.explicit)
-            dropped: Counter[str] = Counter()
-            is_json = file.is_json(content)
-            table = self._cut(reader.table(content, is_json=is_json, dropped=dropped))
-            self.discarded.update({(file.path, reason): number for reason, number in dropped.items()})
+        removed = self._removed_files()
+        in_order = sorted([*files, *removed]) if removed else files  # explicit files in whatever order they are named
+        for file in sorted(in_order, key=lambda file: file.path.suffix != ".json"):
+            if file in removed:
+                is_json, table = file.path.suffix == ".json", self._cut(removed[file])
+            else:
+                content = read_bytes(file.path, must_exist=file.explicit)
+                dropped: Counter[str] = Counter()
+                is_json = file.is_json(content)
+                table = self._cut(reader.table(content, is_json=is_json, dropped=dropped))
+                self.discarded.update({(file.path, reason): number for reason, number in dropped.items()})
             if is_json:
                 distinct = table.select(["host", "time"]).group_by(["host", "time"]).aggregate([])
                 seen.update(_moments(distinct))
@@ -177,6 +186,19 @@ class Scan:
                 table = _without(table, seen)
             if len(table):
                 yield table
+
+    def _removed_files(self) -> "dict[LogFile, pa.Table]":
+        """Return what columns have of files that are no longer in the log."""
+        from sonar.read.columns import open_columns
+
+        removed = {}
+        for path in self._columns:
+            columns = open_columns(path)
+            for name, table in columns.removed() if columns else ():
+                host = host_of(name)
+                if self._hosts is None or self._hosts.match(host):
+                    removed[LogFile(path.parent / name, f"{host} (removed)")] = table
+        return removed
 
     def _cut(self, table: "pa.Table") -> "pa.Table":
         """Return the rows within the days and of the hosts asked for."""

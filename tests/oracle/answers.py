@@ -493,10 +493,11 @@ def uptime(question: Question, samples: list[Sample], start: Any, end: Any) -> A
     cutoff = int(question.one("interval")) * 120
     found = []
     for host in sorted({sample["host"] for sample in samples}):
-        probes = sorted(
-            ((s["time"], s["gpufail"]) for s in samples if s["host"] == host and first <= s["time"] <= last),
-            key=lambda probe: probe[0],
-        )
+        failed: dict[int, bool] = {}  # at an instant, if any record says so
+        for sample in samples:
+            if sample["host"] == host and first <= sample["time"] <= last:
+                failed[sample["time"]] = failed.get(sample["time"], False) or bool(sample["gpufail"])
+        probes = sorted(failed.items())
         if not probes:
             continue
         rows = []
