@@ -73,6 +73,7 @@ class Format:
     words: frozenset[str] = frozenset()  # the control words that were given
     unknown: tuple[str, ...] = ()  # words that mean nothing, for the caller to warn of
     is_default: bool = False  # nobody asked for these fields
+    aliases: frozenset[str] = frozenset()  # the aliases that were given
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -111,6 +112,7 @@ def parse_format(verb: "Verb", spec: str | None) -> Format:
         words=frozenset(words),
         unknown=tuple(unknown),
         is_default=spec is None,
+        aliases=frozenset((spec or "").split(",")) & frozenset(verb.aliases),
     )
 
 

@@ -76,7 +76,7 @@ def cells(rows: pa.Table, field: Field, fmt: Format) -> Column:
     column = texts_of(rows.column(field.source), field.kind, short_hosts=short, missing=field.missing)
     if field.longest and fmt.style is Style.FIXED:
         column = first_characters(column, field.longest)
-    if fmt.nodefaults and field.default is not None:
+    if (fmt.nodefaults or field.sparse) and field.default is not None:
         return choose(column, field.default, None)
     return column
 

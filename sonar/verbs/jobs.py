@@ -12,7 +12,7 @@ from sonar.verbs.accounting import (
     filters_jobs,
     is_asked_for,
 )
-from sonar.verbs.declare import Field, Kind, Option, OptionType, Result, Verb
+from sonar.verbs.declare import Field, Kind, Option, OptionType, Privacy, Result, Verb
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -361,6 +361,7 @@ VERB = Verb(
     },
     default_fields="std,cpu,mem,gpu,gpumem,cmd",
     run=run,
+    privacy=Privacy.OWNED,
     finish=last_of_each_user,
     takes_config=True,
     excludes_system_commands=True,

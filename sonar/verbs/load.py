@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from sonar.errors import SonarError, UsageError
 from sonar.times import DAY, HOUR
-from sonar.verbs.declare import Field, Kind, Option, OptionType, Result, Verb
+from sonar.verbs.declare import Field, Kind, Option, OptionType, Privacy, Result, Verb
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -204,6 +204,7 @@ VERB = Verb(
     aliases={},
     default_fields="date,time,cpu,mem,gpu,gpumem",
     run=run,
+    privacy=Privacy.PUBLIC,
     takes_config=True,
     describes_hosts=True,
     excludes_system_commands=True,

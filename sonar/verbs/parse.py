@@ -1,8 +1,9 @@
 """The verb parse: the samples themselves, as read, cleaned or merged."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
-from sonar.verbs.declare import Field, Kind, Option, OptionType, Result, Verb
+from sonar.verbs.declare import Field, Kind, Option, OptionType, Privacy, Result, Verb
 
 if TYPE_CHECKING:
     import numpy as np
@@ -110,6 +111,8 @@ def _merged(rows: "Samples", *, by_host: bool) -> "list[pa.Table]":
             "user": [",".join(names["user"])] * len(at),
             "job": zero + members["job"][0],
             "pid": zero,
+            "ppid": zero,
+            "epoch": pa.nulls(len(at), pa.int64()),
             "cmd": [",".join(names["cmd"])] * len(at),
             **_quantities({name: steps[name][at] for name in (*_SUMS, "gpus", "gpufail", "rolledup")}),
         }
@@ -121,11 +124,14 @@ def _rows(samples: "Samples") -> "pa.Table":
     """Return samples as a result table."""
     import pyarrow as pa
 
+    from sonar.analysis.samples import NO_EPOCH
+
     texts = {name: pa.array(samples.texts(name), pa.string()) for name in ("version", "host", "user", "cmd")}
-    whole = {name: samples[name] for name in ("time", "cores", "job", "pid")}
+    whole = {name: samples[name] for name in ("time", "cores", "job", "pid", "ppid")}
+    epoch = pa.array(samples["epoch"], mask=samples["epoch"] == NO_EPOCH)
     quantities = _quantities({name: samples[name] for name in (*_SUMS, "gpus", "gpufail", "rolledup")})
-    order = ("version", "time", "host", "cores", "user", "job", "pid", "cmd")
-    return pa.table({name: (texts | whole)[name] for name in order} | quantities)
+    order = ("version", "time", "host", "cores", "user", "job", "pid", "ppid", "epoch", "cmd")
+    return pa.table({name: (texts | whole | {"epoch": epoch})[name] for name in order} | quantities)
 
 
 _SUMS = ("cpu_pct", "cpu_kib", "rss_kib", "gpu_pct", "gpumem_pct", "gpu_kib", "cputime_s", "threads", "util")
@@ -153,6 +159,8 @@ def write(result: Result, fmt: "Format", out: TextIO) -> None:
     """Write the samples; streams each under a line `*`, or in JSON an array a line."""
     from sonar.render.formats import Style, block_texts, write_rows
 
+    if fmt.style is Style.CSVNAMED and "roundtrip" in fmt.aliases:
+        fmt = replace(fmt, fields=(*fmt.fields, *_OF_NEWER_SAMPLERS))
     if result.blocks is None:
         write_rows(result.rows, fmt, out)
         return
@@ -160,6 +168,13 @@ def write(result: Result, fmt: "Format", out: TextIO) -> None:
     for text in block_texts(result.rows, spans, fmt):
         out.write(f"{text}\n" if fmt.style is Style.JSON else f"*\n{text}")
 
+
+# What reading again needs besides the fields of `roundtrip`, printed only where a sampler sent it.
+_OF_NEWER_SAMPLERS = (
+    Field("ppid", Kind.INT, "", default="0", sparse=True),
+    Field("epoch", Kind.INT, "", default="", sparse=True),
+    Field("rssanonkib", Kind.ROUND, "", "rss_kib", default="0", sparse=True),
+)
 
 MERGE_OPTIONS = (
     Option("merge-by-host-and-job", "the processes of each job on each host merged", OptionType.FLAG),
@@ -181,6 +196,8 @@ VERB = Verb(
         Field("user", Kind.TEXT, "user"),
         Field("job", Kind.INT, "job number; 0: no job"),
         Field("pid", Kind.INT, "process number", default="0"),
+        Field("ppid", Kind.INT, "process number of the parent", default="0"),
+        Field("epoch", Kind.INT, "0: a job number of the batch system; else tells the boot of the host", default=""),
         Field("cmd", Kind.TEXT, "command"),
         Field("cpu_pct", Kind.FLOAT, "mean CPU utilization since the process began", unit="% of a core"),
         Field("cpu%", Kind.FLOAT, "the same", "cpu_pct", "% of a core"),
@@ -199,6 +216,7 @@ VERB = Verb(
         Field("gpufail", Kind.INT, "the same", default="0"),
         Field("cputime_sec", Kind.FLOAT, "CPU time used", "cputime_s", "s", "0"),
         Field("rolledup", Kind.INT, "number of other processes in the record", default="0"),
+        Field("threads", Kind.INT, "number of threads; 0: not known", default="0"),
         Field("cpu_util_pct", Kind.FLOAT, "CPU utilization since the last sample", "util", "% of a core", "0"),
     ),
     aliases={
@@ -213,6 +231,7 @@ VERB = Verb(
     },
     default_fields="job,user,cmd",
     run=run,
+    privacy=Privacy.OWNED,
     default_format="csv",
     everyone=True,
     write=write,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from sonar.errors import SonarError
 from sonar.times import minute_text
-from sonar.verbs.declare import Field, Kind, Option, OptionType, Result, Verb
+from sonar.verbs.declare import Field, Kind, Option, OptionType, Privacy, Result, Verb
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -209,6 +209,7 @@ VERB = Verb(
     aliases={"all": ("time", *_QUANTITIES, "nproc", "cmd")},
     default_fields="all",
     run=run,
+    privacy=Privacy.FILTERED,
     queryable=False,
     excludes_heartbeats=True,
     write=write,

@@ -493,11 +493,8 @@ def uptime(question: Question, samples: list[Sample], start: Any, end: Any) -> A
     cutoff = int(question.one("interval")) * 120
     found = []
     for host in sorted({sample["host"] for sample in samples}):
-        failed: dict[int, bool] = {}  # at an instant, if any record says so
-        for sample in samples:
-            if sample["host"] == host and first <= sample["time"] <= last:
-                failed[sample["time"]] = failed.get(sample["time"], False) or bool(sample["gpufail"])
-        probes = sorted(failed.items())
+        told = {(s["time"], -s["gpufail"]) for s in samples if s["host"] == host and first <= s["time"] <= last}
+        probes = sorted(told)  # of one instant, that of a failure first
         if not probes:
             continue
         rows = []
