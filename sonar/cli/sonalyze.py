@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
         _check_encoding(argv)
         return _dispatch(argv)
     except UsageError as error:
-        topic = f" {argv[0]}" if argv and argv[0] in verbs.NAMES else ""
+        topic = f" {argv[0]}" if argv and argv[0] in (*verbs.NAMES, *verbs.ALIASES) else ""
         print(f"sonalyze: {error} (try 'sonalyze{topic} --help')", file=sys.stderr)
         return error.exit_status
     except SonarError as error:
@@ -100,7 +100,7 @@ def _dispatch(argv: Sequence[str]) -> int:
         print("Usage: sonalyze version\n\nPrint version and features of the program.")
     elif name == "help":
         print(_overview(), end="")
-    elif name in verbs.NAMES:
+    elif name in verbs.NAMES or name in verbs.ALIASES:
         _run(verbs.verb(name), ["--help"] if rest[:1] == ["help"] else rest)
     elif name.startswith("-"):
         raise UsageError(f"No such option before the verb: {name}")
