@@ -176,7 +176,7 @@ def write(result: Result, fmt: "Format", out: TextIO) -> None:
         return
     spans = [(start, length) for _title, start, length in result.blocks]
     for text in block_texts(result.rows, spans, fmt):
-        out.write(f"{text}\n" if fmt.style is Style.JSON else f"*\n{text}")
+        out.write(f"{text}\n" if fmt.is_json else f"*\n{text}")
 
 
 # What reading again needs besides the fields of `roundtrip`, printed only where a sampler sent it.
