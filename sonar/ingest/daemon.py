@@ -67,10 +67,15 @@ def run(options: argparse.Namespace) -> int:
     )
 
     def reload() -> None:
+        """Read settings, aliases and users again; what sockets, store and limits were made from counts at a start."""
+        now = _settings(options)
         aliases = _aliases(options, strict=True)
         if identities is not None:
             identities.reload()
-        app.rules = replace(app.rules, aliases=aliases)
+        prefixes = frozenset(now.topic_prefixes)
+        app.rules = replace(
+            app.rules, aliases=aliases, topic_prefixes=prefixes, csv_day=now.csv_day, json_day=now.json_day
+        )
 
     async def healthy() -> bool:
         return store.healthy()
