@@ -238,7 +238,7 @@ def _source(verb: Verb, source: Mapping[str, str], files: Sequence[str]) -> "_So
     reports = _audiences(Path(source["report-dir"])) if "report-dir" in source else ()
     if "jobanalyzer-dir" not in source:
         if verb.reads is Reads.SITE:
-            raise SonarError("--jobanalyzer-dir is needed, or --remote")
+            return {"data": [], "nodes": None, "clusters": _clusters_here(), "reports": ()}
         data = (
             [Path(name) for name in files]
             if files or verb.reads is Reads.REPORTS
@@ -262,6 +262,17 @@ def _source(verb: Verb, source: Mapping[str, str], files: Sequence[str]) -> "_So
         "clusters": clusters,
         "reports": reports or _audiences(root / "reports" / cluster),
     }
+
+
+def _clusters_here() -> "Clusters":
+    """Return the clusters of the server that this machine is, by its sonar.conf(5). Raise SonarError if it is none."""
+    from sonar.config.clusters import Clusters
+    from sonar.config.settings import load_settings
+
+    paths = load_settings().paths
+    if not paths.data.is_dir():
+        raise SonarError(f"No clusters at '{paths.data}': give --jobanalyzer-dir, or --remote")
+    return Clusters(paths.data, paths.clusters, paths.reports)
 
 
 def _audiences(reports: Path) -> tuple[Path, ...]:
