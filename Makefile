@@ -123,7 +123,7 @@ install: install-venv install-files  ## into PREFIX (/usr/local), honouring DEST
 install-venv: $(if $(WHEELHOUSE),,deps)
 	case "$(PYTHON)" in /root/*|/home/*) echo "PYTHON=$(PYTHON) lies in a home, which services cannot read" >&2; exit 1;; esac
 	install -d "$(DESTDIR)$(LIBDIR)"
-	rm -rf "$(STAGE)" "$(DESTDIR)$(LIBDIR)/venv.old"
+	rm -rf "$(STAGE)" "$(DESTDIR)$(LIBDIR)/venv.old" build/lib build/bdist.*
 	$(PYTHON) -m venv --without-pip $(WITH_SYSTEM) "$(STAGE)"
 	mkdir -p build && pip=$$(mktemp -d "$(CURDIR)/build/pip.XXXXXX") && trap 'rm -rf "$$pip"' EXIT && $(PYTHON) -m venv "$$pip" && \
 	  "$$pip/bin/pip" install --quiet $(PIP_SOURCE) --upgrade 'pip>=23' && \

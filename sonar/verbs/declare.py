@@ -93,6 +93,7 @@ class Field:
     relative: bool = False  # a share of the host's capacity
     aliases: tuple[str, ...] = ()  # other names of the field
     missing: str = ""  # text of a null
+    sparse: bool = False  # its default is left out even without `nodefaults`, of named values
     longest: int = 0  # characters that fixed columns show of it; 0: all
 
     @property

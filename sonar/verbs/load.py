@@ -136,12 +136,12 @@ def write(result: Result, fmt: "Format", out: TextIO) -> None:
     blocks = result.blocks or ()
     texts = block_texts(result.rows, [(start, length) for _title, start, length in blocks], fmt)
     titles = [title for title, _start, _length in blocks]
-    if fmt.style is Style.JSON:
+    if fmt.is_json:
         elements = [
             f'{{"system":{_system(title, node)},"records":{text}}}'
             for title, node, text in zip(titles, result.facts["nodes"], texts, strict=True)
         ]
-        out.write(f"[{','.join(elements)}]")
+        out.write(f"[{','.join(elements)}]" + ("\n" if fmt.style is Style.NATIVE else ""))
         return
     titled = fmt.style in {Style.FIXED, Style.AWK} and "host" not in fmt.names
     for title, text in zip(titles, texts, strict=True):

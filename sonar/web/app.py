@@ -63,7 +63,7 @@ def application(site: "Site") -> "Starlette":
 
     for page in PAGES:
         add(page.path, partial(_page, page), style=Style.PAGE, needs=page.needs)
-    for name in verbs.NAMES:
+    for name in (*verbs.NAMES, *verbs.ALIASES):
         add(f"/{name}", partial(_answer, name, as_json_string=False))
         add(f"/api/v0/{name}", partial(_answer, name, as_json_string=True), style=Style.JSON)
     add("/version", _version, needs=None)
