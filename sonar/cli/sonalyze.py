@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
         _check_encoding(argv)
         return _dispatch(argv)
     except UsageError as error:
-        topic = f" {argv[0]}" if argv and argv[0] in verbs.NAMES else ""
+        topic = f" {argv[0]}" if argv and argv[0] in (*verbs.NAMES, *verbs.ALIASES) else ""
         print(f"sonalyze: {error} (try 'sonalyze{topic} --help')", file=sys.stderr)
         return error.exit_status
     except SonarError as error:
@@ -104,7 +104,7 @@ def _dispatch(argv: Sequence[str]) -> int:
         print("Usage: sonalyze version\n\nPrint version and features of the program.")
     elif name == "help":
         print(_overview(), end="")
-    elif name in verbs.NAMES:
+    elif name in verbs.NAMES or name in verbs.ALIASES:
         _run(verbs.verb(name), ["--help"] if rest[:1] == ["help"] else rest)
     elif name.startswith("-"):
         raise UsageError(f"No such option before the verb: {name}")
@@ -238,7 +238,7 @@ def _source(verb: Verb, source: Mapping[str, str], files: Sequence[str]) -> "_So
     reports = _audiences(Path(source["report-dir"])) if "report-dir" in source else ()
     if "jobanalyzer-dir" not in source:
         if verb.reads is Reads.SITE:
-            raise SonarError("--jobanalyzer-dir is needed, or --remote")
+            return {"data": [], "nodes": None, "clusters": _clusters_here(), "reports": ()}
         data = (
             [Path(name) for name in files]
             if files or verb.reads is Reads.REPORTS
@@ -262,6 +262,17 @@ def _source(verb: Verb, source: Mapping[str, str], files: Sequence[str]) -> "_So
         "clusters": clusters,
         "reports": reports or _audiences(root / "reports" / cluster),
     }
+
+
+def _clusters_here() -> "Clusters":
+    """Return the clusters of the server that this machine is, by its sonar.conf(5). Raise SonarError if it is none."""
+    from sonar.config.clusters import Clusters
+    from sonar.config.settings import load_settings
+
+    paths = load_settings().paths
+    if not paths.data.is_dir():
+        raise SonarError(f"No clusters at '{paths.data}': give --jobanalyzer-dir, or --remote")
+    return Clusters(paths.data, paths.clusters, paths.reports)
 
 
 def _audiences(reports: Path) -> tuple[Path, ...]:
