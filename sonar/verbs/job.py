@@ -50,7 +50,7 @@ class Story:
             idle_hosts=sum(row["cpu_avg"] <= IDLE * mean for row in hosts) if mean else 0,
             duration_s=whole["duration"],
             limit_s=int(whole["sacct_timelimit_s"] or 0),
-            completed=whole["completed"],
+            completed=whole["completed"] if whole["sacct_state"] is None else whole["sacct_state"] != "RUNNING",
             state=whole["sacct_state"] or "",
             seen=whole["runs_seen"],
             expected=whole["runs_expected"],
