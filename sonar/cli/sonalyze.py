@@ -99,10 +99,8 @@ def _dispatch(argv: Sequence[str]) -> int:
         name, rest = (rest[0], ["--help"]) if rest and rest[0] not in _HELP_WORDS else ("help", [])
     if name in _VERSION_WORDS:
         print(f"sonalyze {sonar.__version__}")
-    elif name == "version" and not rest:
-        print(f"sonalyze version({sonar.__version__}) features(untagged_sonar_data)")
-    elif name == "version" and rest == ["--help"]:
-        print("Usage: sonalyze version\n\nPrint version and features of the program.")
+    elif name == "version":
+        _tell_version(["--help"] if rest[:1] == ["help"] else rest)
     elif name == "help":
         print(_overview(), end="")
     elif name in _ABOUT_A_JOB:
@@ -112,7 +110,7 @@ def _dispatch(argv: Sequence[str]) -> int:
     elif name.startswith("-"):
         raise UsageError(f"No such option before the verb: {name}")
     else:
-        raise UsageError(f"version takes no argument: {rest[0]!r}" if name == "version" else f"No such verb: {name!r}")
+        raise UsageError(f"No such verb: {name!r}")
     sys.stdout.flush()
     return 0
 
@@ -120,6 +118,29 @@ def _dispatch(argv: Sequence[str]) -> int:
 def _with_job(argv: Sequence[str]) -> list[str]:
     """Return the arguments with a job number that stands first as the option that it means."""
     return ["--job", *argv] if argv and argv[0].isdecimal() else list(argv)
+
+
+def _tell_version(argv: Sequence[str]) -> None:
+    """Print version and features of the program, or what a server says of itself."""
+    from sonar.cli import remote
+    from sonar.cli.options import parse
+
+    options = [option for option in _SOURCE if option.name in {"remote", "auth-file", "ca-file"}]
+    given = parse("sonalyze version", "Print version and features of the program, or of a server", options, argv)
+    if given is None:
+        return
+    if given.files:
+        raise UsageError(f"version takes no file: {given.files[0]!r}")
+    where = {name: texts[0] for name, texts in given.options.items()}
+    if "remote" not in where:
+        print(f"sonalyze version({sonar.__version__}) features(untagged_sonar_data)")
+        return
+    server = remote.Server(
+        where["remote"],
+        credentials=remote.credentials(Path(where["auth-file"]) if "auth-file" in where else None, where["remote"]),
+        ca_file=Path(where["ca-file"]) if "ca-file" in where else None,
+    )
+    server.version().copy(sys.stdout.buffer)
 
 
 def _overview() -> str:
