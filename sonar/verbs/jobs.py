@@ -368,7 +368,7 @@ VERB = Verb(
         "All": (
             "jobm", "job", "user", "duration", "duration/sec", "start", "start/sec", "end", "end/sec", "cpu", "mem",
             "res", "gpu", "gpumem", "threads", "read", "written", "cputime", "cputime/sec", "gputime", "gputime/sec",
-            "gpus", "gpufail", "cmd", "host", "now", "now/sec", "classification",
+            "gpus", "gpufail", "cmd", "host", "now", "now/sec", "classification", "cover",
         ),
     },
     default_fields="std,cpu,mem,gpu,gpumem,cmd",
