@@ -46,7 +46,7 @@ class Query:
     now: int
     nodes: "NodeTable | None" = None  # capacities of the hosts (--config-file)
     clusters: "Clusters | None" = None  # all clusters, for a verb that is about the site
-    reports: "Path | None" = None  # where the cluster's reports are
+    reports: "tuple[Path, ...]" = ()  # where the cluster's reports are: the first directory that has one counts
     where: "Expression | None" = None  # which rows are asked for (--query)
     sort: "tuple[SortKey, ...]" = ()  # in which order (--sort); by default the verb's own
     fields: frozenset[str] = frozenset()  # names of the fields that are printed, compared or sorted by

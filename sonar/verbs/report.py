@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
 from sonar.errors import SonarError, UsageError
-from sonar.verbs.declare import Field, Kind, Option, Reads, Result, Shared, Verb
+from sonar.verbs.declare import Field, Kind, Option, Privacy, Reads, Result, Shared, Verb
 
 if TYPE_CHECKING:
     from sonar.render.formats import Format
@@ -22,12 +22,12 @@ def run(query: "Query") -> Result:
     import pyarrow as pa
 
     name = query.options["report-name"]
-    if query.reports is None:
+    if not query.reports:
         raise SonarError("No reports here: give --report-dir")
-    path = query.reports / name
+    path = next((path for place in query.reports if (path := place / name).is_file() and not path.is_symlink()), None)
+    if path is None:
+        raise SonarError(f"No such report: {name!r}")
     try:
-        if path.is_symlink() or not path.is_file():
-            raise SonarError(f"No such report: {name!r}")
         with path.open("rb") as file:
             content = file.read(_LARGEST + 1)
     except OSError as error:
@@ -57,6 +57,7 @@ VERB = Verb(
     aliases={},
     default_fields="text",
     run=run,
+    privacy=Privacy.PUBLIC,  # who asks decides which directories are looked at
     shared=Shared(0),
     reads=Reads.REPORTS,
     everyone=True,

@@ -189,3 +189,40 @@ def test_a_known_host_that_was_never_sampled_was_down(tree: Path) -> None:
     assert down(host="n2") == silent
     assert down(host="n9*", nodes={"n9.x": Node("n9.x", "", 1, 1)}) == silent.replace("n2.x", "n9.x")
     assert "n2.x" not in ask("uptime", tree, only_up="true", to="0d", **window)
+
+
+def test_report_is_that_of_the_most_narrow_audience(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from sonar.cli.sonalyze import main
+
+    for audience, name in (("admin", "a.json"), ("public", "a.json"), ("public", "b.json")):
+        path = tmp_path / "reports" / "fox.example.org" / audience / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f'["{audience}"]\n')
+    (tmp_path / "data" / "fox.example.org").mkdir(parents=True)
+    place = tmp_path / "reports" / "fox.example.org"
+    (place / "public" / "link.json").symlink_to("/etc/passwd")
+
+    def report(name: str, *where: str) -> tuple[int, str, str]:
+        status = main(["report", "--report-name", name, *where])
+        return status, *capsys.readouterr()
+
+    assert report("a.json", "--report-dir", str(place)) == (0, '["admin"]\n', "")
+    assert report("b.json", "--jobanalyzer-dir", str(tmp_path), "--cluster", "fox.example.org")[1] == '["public"]\n'
+    assert report("link.json", "--report-dir", str(place)) == (1, "", "ERROR: No such report: 'link.json'\n")
+    assert report("c.json", "--report-dir", str(place))[0] == 1
+    assert report("a.json") == (1, "", "ERROR: No reports here: give --report-dir\n")
+
+
+def test_clusters_are_those_of_this_machine_if_it_is_a_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from sonar.cli.sonalyze import main
+
+    (tmp_path / "sonar.conf").write_text(f"[Paths]\nData={tmp_path}/data\nClusters={tmp_path}/clusters\n")
+    monkeypatch.setenv("SONAR_CONFIG", str(tmp_path / "sonar.conf"))
+
+    assert main(["cluster"]) == 1
+    assert "give --jobanalyzer-dir, or --remote" in capsys.readouterr().err
+    (tmp_path / "data" / "fox.example.org").mkdir(parents=True)
+    assert main(["cluster", "--fmt=csv,cluster"]) == 0
+    assert capsys.readouterr().out == "fox.example.org\n"
