@@ -104,8 +104,8 @@ def month() -> Month:
     add("low", "g-1", 9, 1, 4, "gpu-low", cores=2, cards=1, gpu=10, busy=((0, 4 * HOUR),))
     add("nearlow", "g-1", 9, 8, 4, cores=2, cards=1, gpu=20, busy=((0, 4 * HOUR),))
     # What Slurm reserved.
-    add("wide", "c-1", 14, 1, 3, "cpu-low", "too-many-cores", cores=2, gib=20, reserved=(16, 30, 12))
-    add("nearwide", "c-1", 14, 6, 3, "too-many-cores", cores=4, gib=20, reserved=(16, 30, 12))
+    add("wanda", "c-1", 14, 1, 3, "cpu-low", "too-many-cores", cores=2, gib=20, reserved=(16, 30, 12))
+    add("nearwanda", "c-1", 14, 6, 3, "too-many-cores", cores=4, gib=20, reserved=(16, 30, 12))
     add("fits", "c-1", 14, 11, 3, cores=9, gib=20, reserved=(16, 30, 12))
     add("roomy", "c-2", 14, 1, 3, "memory-low", cores=4, gib=5, reserved=(4, 64, 12))
     add("nearroomy", "c-2", 14, 6, 3, cores=4, gib=20, reserved=(4, 64, 12))
@@ -121,14 +121,14 @@ def month() -> Month:
     for count in range(220):
         add("cows", "c-3", 18, count * 0.05, 0.25, cores=0.1)
     # More than half of all CPU time of a day; and not quite as much.
-    add("whale", "c-2", 21, 0, 24, cores=30)
+    add("moby", "c-2", 21, 0, 24, cores=30)
     add("dolphin", "c-2", 24, 0, 24, cores=12)
     return whole
 
 
 def offenders_by_user() -> set[tuple[str, str]]:
     """Return policy and user of those who are judged by all their jobs."""
-    return {("many-small-jobs", "ants"), ("whale", "whale")}
+    return {("many-small-jobs", "ants"), ("whale", "moby")}
 
 
 def write_month(root: Path, whole: Month, *, late: tuple[str, int] | None = None) -> dict[Path, str]:

@@ -173,8 +173,8 @@ def test_right_sizing_compares_with_what_slurm_reserved(cluster: Cluster, tmp_pa
 
     reserved = {job.user: job for job in cluster.events.jobs if job.reserved}
     assert set(rows) == set(reserved)
-    assert rows["wide"]["reserved-core-hours"] == 48.0
-    assert rows["wide"]["cpu-efficiency"] == pytest.approx(12.5, abs=0.5)
+    assert rows["wanda"]["reserved-core-hours"] == 48.0
+    assert rows["wanda"]["cpu-efficiency"] == pytest.approx(12.5, abs=0.5)
     assert rows["fits"]["cpu-efficiency"] == pytest.approx(56.2, abs=1)
 
 
@@ -185,7 +185,7 @@ def test_the_top_users_of_a_day_begin_with_the_whale(cluster: Cluster) -> None:
     top = table("top-users")
     rows = top.make(survey, top.given({"limit": "3"})).rows
 
-    assert rows[0]["user"] == "whale"
+    assert rows[0]["user"] == "moby"
     assert rows[0]["cpu-share"] > 50
     assert rows[0]["core-hours"] == pytest.approx(720, rel=0.02)
     assert len(rows) == 3
