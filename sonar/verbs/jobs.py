@@ -365,6 +365,7 @@ VERB = Verb(
         "sgpumem": _pair("sgpumem"),
         "cover": ("samples", "seen", "expected", "coverage", "brief"),
         "threads": ("thread-avg", "thread-peak"),
+        # Not `all`: as in the original, that is an unknown word of this verb.
         "All": (
             "jobm", "job", "user", "duration", "duration/sec", "start", "start/sec", "end", "end/sec", "cpu", "mem",
             "res", "gpu", "gpumem", "threads", "read", "written", "cputime", "cputime/sec", "gputime", "gputime/sec",
