@@ -100,7 +100,7 @@ def write(result: Result, fmt: "Format", out: TextIO) -> None:
 
     if Style.CSVNAMED.value in fmt.words:
         raise SonarError("Named fields are not supported")
-    kinds = sorted(fmt.words & {"csv", "json", "html"})
+    kinds = sorted(fmt.words & {"csv", "json", "html", "chart"})
     if len(kinds) > 1:
         raise SonarError(f"one type of output at a time, not {', '.join(kinds)}")
     if kinds in ([], ["json"]) and result.facts["bucket"] > 1:
@@ -109,7 +109,7 @@ def write(result: Result, fmt: "Format", out: TextIO) -> None:
         out.write(_json(result, fmt))
     elif kinds:
         quantity = _one_quantity(fmt)
-        (_write_csv if kinds == ["csv"] else _write_html)(result, quantity, fmt, out)
+        {"csv": _write_csv, "html": _write_html, "chart": _write_chart}[kinds[0]](result, quantity, fmt, out)
     else:
         fields = fmt.fields
         if fmt.is_default and not result.facts["profile"].rolledup.any():
@@ -188,17 +188,32 @@ def _write_csv(result: Result, quantity: str, fmt: "Format", out: TextIO) -> Non
 
 def _write_html(result: Result, quantity: str, fmt: "Format", out: TextIO) -> None:
     """Write a page with a chart."""
-    from sonar.hosts import compress
     from sonar.render.chart import Line, chart_page
+
+    labels, series = _series(result, quantity, fmt)
+    lines = [Line(name, values) for name, values in zip(_names(_profile(result)), series, strict=True)]
+    out.write(chart_page(_title(result, quantity), labels, lines))
+
+
+def _write_chart(result: Result, quantity: str, fmt: "Format", out: TextIO) -> None:
+    """Write a chart of characters."""
+    from sonar.render.chart import Line
+    from sonar.render.plot import terminal_chart
+
+    _labels, series = _series(result, quantity, fmt)
+    profile = _profile(result)
+    lines = [Line(name, values) for name, values in zip(_names(profile), series, strict=True)]
+    out.write(terminal_chart(_title(result, quantity), sorted(set(profile.time.tolist())), lines, width=fmt.width))
+
+
+def _title(result: Result, quantity: str) -> str:
+    from sonar.hosts import compress
 
     facts = result.facts
     bucketing = f", bucketing={facts['bucket']}" if facts["bucket"] > 1 else ""
     users = ",".join(facts["users"])
     hosts = compress(facts["hosts"]) or "unknown"
-    title = f"`{quantity}` profile of job {facts['job']} on `{hosts}`, user `{users}`{bucketing}"
-    labels, series = _series(result, quantity, fmt)
-    lines = [Line(name, values) for name, values in zip(_names(_profile(result)), series, strict=True)]
-    out.write(chart_page(title, labels, lines))
+    return f"`{quantity}` profile of job {facts['job']} on `{hosts}`, user `{users}`{bucketing}"
 
 
 def _json(result: Result, fmt: "Format") -> str:
@@ -244,5 +259,5 @@ VERB = Verb(
     privacy=Privacy.FILTERED,
     excludes_heartbeats=True,
     write=write,
-    controls={"html": "a page with a chart of one quantity"},
+    controls={"html": "a page with a chart of one quantity", "chart": "such a chart in the terminal"},
 )
