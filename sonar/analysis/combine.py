@@ -61,6 +61,8 @@ def summaries_of(parts: Sequence[tuple[str, Summary]]) -> Summaries:
         for table, rows in (("heads", part.heads), ("jobs", part.jobs), ("slots", part.slots)):
             size = rows["gpus"].shape[0]
             coded: Columns = {name: place[name][rows[name]] for name in place if name in rows}
+            if table == "jobs":  # only rows without a job number are of a stream
+                coded = {name: np.where(rows["job"] == 0, values, 0) for name, values in coded.items()}
             tables[table].append(rows | coded | {"host": np.full(size, host_code[host])})
     joined = {name: joined_columns(found) for name, found in tables.items()}
     return Summaries(joined["heads"], joined["jobs"], joined["slots"], words, hosts)

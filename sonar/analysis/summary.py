@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sonar.analysis.coverage import runs_of
 from sonar.analysis.merge import TAIL_S, union_of_gpus
 from sonar.analysis.samples import Samples, dense, ordered_by
 from sonar.analysis.streams import is_old_version, neutralized, stream_numbers, utilization
@@ -65,14 +66,14 @@ class Summary:
     heads: of each stream its first samples, and the last one kept and the last one of all as context for what follows.
     jobs: of each job the sums and peaks of its steps; steps to which a head may add are rows of their own (n = 0).
     slots: of each half hour the number of the host's steps, and their sums.
-    bounds: first and last instant within the window; extent: of all samples.
+    runs: the instants within the window at which the host was sampled; extent: the first and last of all samples.
     """
 
     heads: Columns
     jobs: Columns
     slots: Columns
     words: dict[str, list[str]]
-    bounds: tuple[int, int] | None
+    runs: np.ndarray
     extent: tuple[int, int]
 
 
@@ -82,13 +83,7 @@ def summarized(samples: Samples, records: "RecordFilter", window: "Window") -> S
     instants = np.unique(time)
     if np.any(np.diff(instants) <= TAIL_S) or any(map(is_old_version, samples.words["version"])):
         return None
-    inside = np.ones(len(time), bool)
-    if window.start_active:
-        inside &= time >= window.start
-    if window.end_active:
-        inside &= time <= window.end
-    within = time[inside]
-    bounds = (int(within.min()), int(within.max())) if len(within) else None
+    runs = runs_of(samples, window)
     extent = (int(instants[0]), int(instants[-1]))
     passing = records.mask(samples)
     if not passing.all():
@@ -103,7 +98,7 @@ def summarized(samples: Samples, records: "RecordFilter", window: "Window") -> S
     rows = neutralized(samples.take(order).with_columns(stream=stream))
     if not _is_whole(rows):
         return None
-    return _summary(rows, window, bounds, extent)
+    return _summary(rows, window, runs, extent)
 
 
 def exact(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -158,7 +153,7 @@ def _is_whole(rows: Samples) -> bool:
     return not large
 
 
-def _summary(rows: Samples, window: "Window", bounds: tuple[int, int] | None, extent: tuple[int, int]) -> Summary:
+def _summary(rows: Samples, window: "Window", runs: np.ndarray, extent: tuple[int, int]) -> Summary:
     size = len(rows)
     stream, time, used = rows["stream"], rows["time"], rows["cputime_s"]
     inside = np.ones(size, bool)
@@ -212,7 +207,7 @@ def _summary(rows: Samples, window: "Window", bounds: tuple[int, int] | None, ex
         _jobs(keyed, candidate, closed, head, sums),
         _slots(rows, closed, sums),
         {name: rows.words[name] for name in ("user", "cmd")},
-        bounds,
+        runs,
         extent,
     )
 

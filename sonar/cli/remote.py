@@ -143,6 +143,13 @@ class Server:
             raise SonarError(_refusal(response))
         return Answer(self.address, response, is_json_string=is_v0)
 
+    def version(self) -> "Answer":
+        """Return what the server says of itself; raise SonarError if it does not."""
+        response = self._get(f"{self.address.rstrip('/').removesuffix(_V0)}/version")
+        if not 200 <= response.status < 300:
+            raise SonarError(_refusal(response))
+        return Answer(self.address, response, is_json_string=False)
+
     def _get(self, request: str) -> "BaseHTTPResponse":
         from urllib3.exceptions import HTTPError
 

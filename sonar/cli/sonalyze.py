@@ -98,10 +98,8 @@ def _dispatch(argv: Sequence[str]) -> int:
         name, rest = (rest[0], ["--help"]) if rest and rest[0] not in _HELP_WORDS else ("help", [])
     if name in _VERSION_WORDS:
         print(f"sonalyze {sonar.__version__}")
-    elif name == "version" and not rest:
-        print(f"sonalyze version({sonar.__version__}) features(untagged_sonar_data)")
-    elif name == "version" and rest == ["--help"]:
-        print("Usage: sonalyze version\n\nPrint version and features of the program.")
+    elif name == "version":
+        _tell_version(["--help"] if rest[:1] == ["help"] else rest)
     elif name == "help":
         print(_overview(), end="")
     elif name in verbs.NAMES or name in verbs.ALIASES:
@@ -109,9 +107,32 @@ def _dispatch(argv: Sequence[str]) -> int:
     elif name.startswith("-"):
         raise UsageError(f"No such option before the verb: {name}")
     else:
-        raise UsageError(f"version takes no argument: {rest[0]!r}" if name == "version" else f"No such verb: {name!r}")
+        raise UsageError(f"No such verb: {name!r}")
     sys.stdout.flush()
     return 0
+
+
+def _tell_version(argv: Sequence[str]) -> None:
+    """Print version and features of the program, or what a server says of itself."""
+    from sonar.cli import remote
+    from sonar.cli.options import parse
+
+    options = [option for option in _SOURCE if option.name in {"remote", "auth-file", "ca-file"}]
+    given = parse("sonalyze version", "Print version and features of the program, or of a server", options, argv)
+    if given is None:
+        return
+    if given.files:
+        raise UsageError(f"version takes no file: {given.files[0]!r}")
+    where = {name: texts[0] for name, texts in given.options.items()}
+    if "remote" not in where:
+        print(f"sonalyze version({sonar.__version__}) features(untagged_sonar_data)")
+        return
+    server = remote.Server(
+        where["remote"],
+        credentials=remote.credentials(Path(where["auth-file"]) if "auth-file" in where else None, where["remote"]),
+        ca_file=Path(where["ca-file"]) if "ca-file" in where else None,
+    )
+    server.version().copy(sys.stdout.buffer)
 
 
 def _overview() -> str:
@@ -238,7 +259,7 @@ def _source(verb: Verb, source: Mapping[str, str], files: Sequence[str]) -> "_So
     reports = _audiences(Path(source["report-dir"])) if "report-dir" in source else ()
     if "jobanalyzer-dir" not in source:
         if verb.reads is Reads.SITE:
-            raise SonarError("--jobanalyzer-dir is needed, or --remote")
+            return {"data": [], "nodes": None, "clusters": _clusters_here(), "reports": ()}
         data = (
             [Path(name) for name in files]
             if files or verb.reads is Reads.REPORTS
@@ -262,6 +283,17 @@ def _source(verb: Verb, source: Mapping[str, str], files: Sequence[str]) -> "_So
         "clusters": clusters,
         "reports": reports or _audiences(root / "reports" / cluster),
     }
+
+
+def _clusters_here() -> "Clusters":
+    """Return the clusters of the server that this machine is, by its sonar.conf(5). Raise SonarError if it is none."""
+    from sonar.config.clusters import Clusters
+    from sonar.config.settings import load_settings
+
+    paths = load_settings().paths
+    if not paths.data.is_dir():
+        raise SonarError(f"No clusters at '{paths.data}': give --jobanalyzer-dir, or --remote")
+    return Clusters(paths.data, paths.clusters, paths.reports)
 
 
 def _audiences(reports: Path) -> tuple[Path, ...]:

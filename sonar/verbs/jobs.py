@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from sonar import gpusets
 from sonar.errors import UsageError
+from sonar.verbs import coverage
 from sonar.verbs.accounting import (
     ACCOUNTING_FIELDS,
     ACCOUNTING_OPTIONS,
@@ -47,6 +48,7 @@ _MARKS = ("", ">", "<", "!")  # by LIVE_AT_END (1) and LIVE_AT_START (2), added
 
 def run(query: "Query") -> Result:
     """Return the jobs, sorted by start, job number and hosts."""
+    from sonar.analysis.coverage import coverage_of_spans
     from sonar.analysis.jobs import OverHosts
     from sonar.verbs.partials import jobs_of_all_hosts
 
@@ -56,8 +58,12 @@ def run(query: "Query") -> Result:
     elif query.options["merge-none"]:
         over_hosts = OverHosts.NONE
     with_totals = bool(query.fields & _FROM_TOTALS) or is_asked_for(query.fields, query.options)
-    jobs, bounds = jobs_of_all_hosts(query, over_hosts, with_totals=with_totals)
-    return Result(chosen(_rows(jobs, bounds, query), query))
+    jobs, runs = jobs_of_all_hosts(query, over_hosts, with_totals=with_totals)
+    bounds = {host: (int(of_host[0]), int(of_host[-1])) for host, of_host in runs.items() if len(of_host)}
+    rows = _rows(jobs, bounds, query)
+    if coverage.is_asked_for(query.fields):
+        rows = coverage.with_coverage(rows, coverage_of_spans(runs, list(jobs.hosts), jobs.start, jobs.end))
+    return Result(chosen(rows, query))
 
 
 def _rows(jobs: "Jobs", bounds: dict[str, tuple[int, int]], query: "Query") -> "pa.Table":
@@ -343,6 +349,8 @@ def _fields() -> tuple[Field, ...]:
         Field("now/sec", Kind.SECONDS, "the same, since 1970", "now", "s"),
         Field("classification", Kind.HEX, "2: live at the start of the data, 1: live at their end, added",
               aliases=("Classification",)),
+        Field("samples", Kind.INT, "number of its samples, those of its processes at one instant as one"),
+        *coverage.COVERAGE_FIELDS,
         Field("SomeGpu", Kind.BOOL, "used a GPU", "any_gpu"),
         Field("NoGpu", Kind.BOOL, "used no GPU", "no_gpu"),
         Field("Running", Kind.BOOL, "was there at the last sample of its hosts", "running"),
@@ -372,6 +380,7 @@ VERB = Verb(
         **{prefix + name: _pair(prefix + name) for name, *_ in (*_QUANTITIES, _RESIDENT) for prefix in ("", "r")},
         "sgpu": _pair("sgpu"),
         "sgpumem": _pair("sgpumem"),
+        "cover": ("samples", "seen", "expected", "coverage", "brief"),
         "threads": ("thread-avg", "thread-peak"),
         "All": (
             "jobm", "job", "user", "duration", "duration/sec", "start", "start/sec", "end", "end/sec", "cpu", "mem",

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import numpy as np
 
     from sonar.analysis.bounds import Bounds
     from sonar.analysis.buckets import Series
@@ -43,21 +43,22 @@ class HostJobs:
 
     jobs: "Jobs"
     shared: "Samples | None"
-    bounds: "Bounds | None"
+    runs: "np.ndarray"  # when it was sampled, within the window
 
 
 @dataclass(frozen=True, slots=True)
 class HostLoad:
-    """The load of one host, None if it has none of the samples asked for, and its bounds."""
+    """The load of one host, None if it has none of the samples asked for; its bounds, and its runs in the window."""
 
     series: "Series | None"
     bounds: "Bounds"
+    runs: "np.ndarray"
 
 
 def jobs_of_all_hosts(
     query: "Query", over_hosts: "OverHosts", *, with_totals: bool
-) -> "tuple[Jobs, dict[str, Bounds]]":
-    """Return the jobs of all hosts, and the bounds of each host; without totals those of counters are 0."""
+) -> "tuple[Jobs, dict[str, np.ndarray]]":
+    """Return the jobs of all hosts, and the runs of each host in the window; without totals those of counters are 0."""
     import numpy as np
 
     from sonar.analysis.jobs import OverHosts, combined_jobs
@@ -66,7 +67,7 @@ def jobs_of_all_hosts(
     columns = _columns(query, with_totals=with_totals)
     work = partial(_jobs_of_host, selection, over_hosts, with_totals)
     found = dict(query.scan.map(work, columns))
-    bounds = {host: part.bounds for host, part in found.items() if part.bounds}
+    runs = {host: part.runs for host, part in found.items()}
     shared = [part.shared for part in found.values() if part.shared is not None]
     parts = {host: part.jobs for host, part in found.items()}
     if over_hosts is OverHosts.NUMBERED:
@@ -85,7 +86,7 @@ def jobs_of_all_hosts(
             work_again = partial(_rows_of_jobs, selection, frozenset(several.tolist()), frozenset(again), with_totals)
             shared += [rows for _, rows in query.scan.map(work_again, columns)]
             parts |= again
-    return combined_jobs(parts.values(), shared), bounds
+    return combined_jobs(parts.values(), shared), runs
 
 
 def loads_of_all_hosts(query: "Query", slot: int) -> dict[str, HostLoad]:
@@ -107,6 +108,8 @@ def _jobs_of_host(
     host: str,
     tables: "Tables",
 ) -> HostJobs | None:
+    import numpy as np
+
     from sonar.analysis.combine import jobs_of_summaries, summaries_of
     from sonar.analysis.jobs import OverHosts, jobs_of_host
 
@@ -114,12 +117,12 @@ def _jobs_of_host(
         summaries = _summaries(selection, host, tables)
         if summaries is not None:
             jobs, _ = jobs_of_summaries(summaries_of([(host, summary) for summary in summaries]))
-            return HostJobs(jobs, None, _bounds_of_summaries(summaries))
-    streams, bounds = _streams(selection, host, tables, with_totals=with_totals)
+            return HostJobs(jobs, None, np.concatenate([summary.runs for summary in summaries]))
+    streams = _streams(selection, host, tables, with_totals=with_totals)
     if streams is None:
         return None
-    jobs, shared = jobs_of_host(streams, over_hosts)
-    return HostJobs(jobs, shared, bounds)
+    jobs, shared = jobs_of_host(streams.selected, over_hosts)
+    return HostJobs(jobs, shared, streams.runs)
 
 
 def _rows_of_jobs(
@@ -135,13 +138,16 @@ def _rows_of_jobs(
 
     if host not in hosts:
         return None
-    streams, _ = _streams(selection, host, tables, with_totals=with_totals)
+    streams = _streams(selection, host, tables, with_totals=with_totals)
     if streams is None:
         return None
-    return streams.take((streams["epoch"] == 0) & np.isin(streams["job"], list(numbers)))
+    rows = streams.selected
+    return rows.take((rows["epoch"] == 0) & np.isin(rows["job"], list(numbers)))
 
 
 def _load_of_host(selection: Selection, slot: int, host: str, tables: "Tables") -> HostLoad | None:
+    import numpy as np
+
     from sonar.analysis.buckets import folded, series_of
     from sonar.analysis.combine import load_of_summaries, summaries_of
     from sonar.analysis.merge import merged
@@ -151,14 +157,16 @@ def _load_of_host(selection: Selection, slot: int, host: str, tables: "Tables") 
         summaries = _summaries(selection, host, tables)
         if summaries is not None:
             series = load_of_summaries(summaries_of([(host, summary) for summary in summaries]), slot).get(host)
-            return HostLoad(series, (summaries[0].extent[0], summaries[-1].extent[1]))
-    streams, bounds = _streams(selection, host, tables, with_totals=False, inside_only=False)
-    if streams is None or bounds is None:
+            runs = np.concatenate([summary.runs for summary in summaries])
+            return HostLoad(series, (summaries[0].extent[0], summaries[-1].extent[1]), runs)
+    streams = _streams(selection, host, tables, with_totals=False)
+    if streams is None:
         return None
-    if not len(streams):
-        return HostLoad(None, bounds)
-    of_steps = series_of(merged(streams, streams["stream"] * 0))
-    return HostLoad(folded(of_steps, slot) if slot else of_steps, bounds)
+    rows = streams.selected
+    if not len(rows):
+        return HostLoad(None, streams.bounds, streams.runs)
+    of_steps = series_of(merged(rows, rows["stream"] * 0))
+    return HostLoad(folded(of_steps, slot) if slot else of_steps, streams.bounds, streams.runs)
 
 
 def _summaries(selection: Selection, host: str, tables: "Tables") -> "list[Summary] | None":
@@ -181,28 +189,29 @@ def _summaries(selection: Selection, host: str, tables: "Tables") -> "list[Summa
     return found or None
 
 
-def _bounds_of_summaries(summaries: "Sequence[Summary]") -> "Bounds | None":
-    from sonar.analysis.bounds import joined
+@dataclass(frozen=True, slots=True)
+class _Streams:
+    """One host's cleaned streams that the answer is about, its bounds, and its runs in the window."""
 
-    known = [summary.bounds for summary in summaries if summary.bounds]
-    return joined(known) if known else None
+    selected: "Samples"
+    bounds: "Bounds"
+    runs: "np.ndarray"
 
 
-def _streams(
-    selection: Selection, host: str, tables: "Tables", *, with_totals: bool, inside_only: bool = True
-) -> "tuple[Samples | None, Bounds | None]":
-    """Return the cleaned streams that the answer is about, and the host's bounds, within the window if so asked."""
+def _streams(selection: Selection, host: str, tables: "Tables", *, with_totals: bool) -> _Streams | None:
     from sonar.analysis.bounds import bounds_of
+    from sonar.analysis.coverage import runs_of
     from sonar.analysis.samples import samples_of
     from sonar.analysis.streams import clean_streams, selected, with_growth
     from sonar.read.scan import whole
 
     table = whole(host, tables)
-    if table is None:
-        return None, None
-    samples = samples_of(table)
+    samples = samples_of(table) if table is not None else None
+    bounds = bounds_of(samples) if samples is not None else None
+    if samples is None or bounds is None:
+        return None
     streams = clean_streams(samples, selection.nodes)
     if with_totals:
         streams = with_growth(streams)
-    bounds = bounds_of(samples, selection.window if inside_only else None)
-    return selected(streams, selection.records, selection.window), bounds
+    chosen = selected(streams, selection.records, selection.window)
+    return _Streams(chosen, bounds, runs_of(samples, selection.window))

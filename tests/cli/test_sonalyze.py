@@ -156,7 +156,8 @@ def test_option_has_all_its_gnu_forms(place: Path, argv: tuple[str, ...]) -> Non
     [
         (("frobnicate",), "No such verb: 'frobnicate'"),
         (("--frobnicate",), "--frobnicate"),
-        (("version", "x"), "'x'"),
+        (("version", "x"), r"\(x\)"),
+        (("version", "--", "f"), "'f'"),
         (("jobs", "--frobnicate"), "--frobnicate"),
         (("jobs", "-z"), "-z"),
         (("jobs", "--us=ann"), "--us"),
