@@ -382,10 +382,11 @@ VERB = Verb(
         "sgpumem": _pair("sgpumem"),
         "cover": ("samples", "seen", "expected", "coverage", "brief"),
         "threads": ("thread-avg", "thread-peak"),
+        # Not `all`: as in the original, that is an unknown word of this verb.
         "All": (
             "jobm", "job", "user", "duration", "duration/sec", "start", "start/sec", "end", "end/sec", "cpu", "mem",
             "res", "gpu", "gpumem", "threads", "read", "written", "cputime", "cputime/sec", "gputime", "gputime/sec",
-            "gpus", "gpufail", "cmd", "host", "now", "now/sec", "classification",
+            "gpus", "gpufail", "cmd", "host", "now", "now/sec", "classification", "cover",
         ),
     },
     default_fields="std,cpu,mem,gpu,gpumem,cmd",
