@@ -96,6 +96,7 @@ def run(options: argparse.Namespace) -> int:
             on_refused=app.note_refusal,
             work=books.keep,
             facts=lambda: facts_of(store),
+            short=app.short,
             metrics=lambda: exposition(app.counts, gauges_of(store)),
         )
     finally:

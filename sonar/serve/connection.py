@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from sonar.serve.gate import Gate
+from sonar.serve.lane import ShortCycle, open_lane
 from sonar.serve.tls import client_names
 
 if TYPE_CHECKING:
@@ -67,7 +69,46 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_headers = False
         self.waiting_since = None
         self.fresh = False
+        before: Any = self.cycle
+        app = self.app
+        is_first = before is None or before.response_complete
+        if is_first and isinstance(app, Gate) and (cycle := open_lane(self, app)) is not None:
+            self.cycle = cycle  # type: ignore[assignment]
+            return
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of a body."""
+        cycle: Any = self.cycle
+        if type(cycle) is not ShortCycle:
+            super().on_body(body)
+        elif not cycle.response_complete:
+            cycle.parts.append(body)
+
+    def on_message_complete(self) -> None:
+        """Serve a request on the short way, or tell its task that the body is complete."""
+        cycle: Any = self.cycle
+        if type(cycle) is not ShortCycle:
+            super().on_message_complete()
+        elif not cycle.response_complete:
+            cycle.serve()
+
+    def on_short_response(self) -> None:
+        """Note that the connection waits again, or start the request that has come behind the one just answered."""
+        self.server_state.total_requests += 1
+        self.waiting_since = time.monotonic()
+        if self.pipeline:
+            self.waiting_since = None
+            self.flow.resume_reading()
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        super().connection_lost(exc)
+        cycle: Any = self.cycle
+        if type(cycle) is ShortCycle and cycle.more_body:
+            cycle.answer(408, b"", ())  # to nobody: it only gives back what was counted
 
     def on_response_complete(self) -> None:
         """Note that the connection waits again."""
@@ -76,6 +117,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def close_if_idle(self, now: float) -> None:
         """Close the connection if its client has been silent, or has stammered, for too long."""
+        cycle: Any = self.cycle
+        if type(cycle) is ShortCycle:
+            cycle.give_up_if_late(now)
         if self.waiting_since is not None and now - self.waiting_since > IDLE_S:
             self.transport.close()
 
