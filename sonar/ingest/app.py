@@ -58,6 +58,7 @@ class IngestApp:
         any_cluster: bool = False,
         body_bytes: int = 64 << 20,
         framed_path: str = "",
+        retry_after_s: int = 60,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.rules = rules
@@ -68,6 +69,11 @@ class IngestApp:
         self._any_cluster = any_cluster
         self._body_bytes = body_bytes
         self._framed_path = framed_path
+        self._headers = {
+            401: [_CHALLENGE],
+            405: [(b"allow", b"POST")],
+            503: [(b"retry-after", b"%d" % retry_after_s)],
+        }
         self._clock = clock
         self._resolved: dict[Identity, _Clusters] = {}  # under the rules that are there next
         self._resolved_by = rules
@@ -255,7 +261,7 @@ class IngestApp:
         fields = request.journal_fields(status)
         _log.warning(text, request.place or "request", request.remote, status, reason, extra=fields)
         self._enter(request, status, reason)
-        return {401: [_CHALLENGE], 405: [(b"allow", b"POST")]}.get(status, [])
+        return self._headers.get(status, [])
 
     def _enter(self, request: Request, status: int, reason: str) -> None:
         """Enter a refusal into the ledger of the cluster that it is about, if that is known."""

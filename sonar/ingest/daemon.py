@@ -61,6 +61,7 @@ def run(options: argparse.Namespace) -> int:
         any_cluster=settings.any_cluster,
         body_bytes=settings.max_body,
         framed_path=settings.kprox,
+        retry_after_s=options.retry_after,
     )
 
     def reload() -> None:

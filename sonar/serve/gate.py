@@ -300,7 +300,7 @@ def _fields(
     fields: list[tuple[bytes, bytes]] = [(b"content-length", b"%d" % len(body)), *headers]
     if body and not any(name == b"content-type" for name, _ in fields):
         fields.append((b"content-type", media_type))
-    if status == 503:
+    if status == 503 and not any(name == b"retry-after" for name, _ in fields):
         fields.append((b"retry-after", b"%d" % RETRY_AFTER_S))
     return fields
 
