@@ -69,7 +69,7 @@ clean:  ## remove everything that make and the demo have made
 
 # Packages of the system: systemd-python is built from source; the rest is for the tests.
 APT_BUILD := python3-venv python3-dev libsystemd-dev pkg-config gcc
-APT_CHECK := mandoc systemd dbus iproute2 util-linux curl
+APT_CHECK := chromium fonts-dejavu-core mandoc systemd dbus iproute2 util-linux curl
 DNF_BUILD := python3.11 python3.11-devel systemd-devel pkgconf-pkg-config gcc
 DNF_CHECK := mandoc systemd dbus-daemon iproute util-linux curl
 
@@ -123,7 +123,7 @@ install: install-venv install-files  ## into PREFIX (/usr/local), honouring DEST
 install-venv: $(if $(WHEELHOUSE),,deps)
 	case "$(PYTHON)" in /root/*|/home/*) echo "PYTHON=$(PYTHON) lies in a home, which services cannot read" >&2; exit 1;; esac
 	install -d "$(DESTDIR)$(LIBDIR)"
-	rm -rf "$(STAGE)" "$(DESTDIR)$(LIBDIR)/venv.old"
+	rm -rf "$(STAGE)" "$(DESTDIR)$(LIBDIR)/venv.old" build/lib build/bdist.*
 	$(PYTHON) -m venv --without-pip $(WITH_SYSTEM) "$(STAGE)"
 	mkdir -p build && pip=$$(mktemp -d "$(CURDIR)/build/pip.XXXXXX") && trap 'rm -rf "$$pip"' EXIT && $(PYTHON) -m venv "$$pip" && \
 	  "$$pip/bin/pip" install --quiet $(PIP_SOURCE) --upgrade 'pip>=23' && \

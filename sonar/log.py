@@ -127,6 +127,7 @@ def _journal_handler(identifier: str) -> logging.Handler | None:
     except ImportError:
         return None
     handler: logging.Handler = journal.JournalHandler(SYSLOG_IDENTIFIER=identifier)
+    handler.setFormatter(logging.Formatter("%(message)s"))  # priority and logger are fields of their own
     return handler
 
 

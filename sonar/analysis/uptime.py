@@ -10,7 +10,10 @@ __all__ = ["Period", "Probes", "periods", "probes_of"]
 
 
 class Probes(NamedTuple):
-    """The records of a host by time: instants, and whether the record says that a GPU has failed."""
+    """What the records of a host tell, by time: instants, and whether a GPU has failed, once for each that is told.
+
+    Records of one instant may tell both; that of the failure is first then.
+    """
 
     time: np.ndarray
     failed: np.ndarray
@@ -26,9 +29,13 @@ class Period(NamedTuple):
 
 
 def probes_of(samples: Samples) -> Probes:
-    """Return when one host was sampled; records of equal time stay in reading order."""
-    order = np.argsort(samples["time"], kind="stable")
-    return Probes(samples["time"][order], samples["gpufail"][order] != 0)
+    """Return when one host was sampled: whatever the order of its records, and however often each is there."""
+    time, failed = samples["time"], samples["gpufail"] != 0
+    order = np.lexsort((~failed, time))
+    time, failed = time[order], failed[order]
+    new = np.ones(len(time), bool)
+    new[1:] = (time[1:] != time[:-1]) | (failed[1:] != failed[:-1])
+    return Probes(time[new], failed[new])
 
 
 def periods(probes: Probes, start: int, end: int, cutoff_s: int) -> list[Period]:

@@ -17,7 +17,7 @@ from sonar.config.aliases import read_aliases
 from sonar.config.description import Cluster, read_description, read_json
 from sonar.config.files import files_of
 from sonar.config.nodes import NodeTable
-from sonar.errors import SonarError
+from sonar.errors import SonarError, UsageError
 from sonar.names import BadNameError, ClusterName, cluster_name, resolve_cluster
 
 __all__ = ["Clusters", "UnknownClusterError", "aliases_of", "described_in"]
@@ -50,11 +50,11 @@ class Clusters:
         return sorted(found)
 
     def find(self, text: str) -> ClusterName:
-        """Return the cluster of a name or alias. Raise UnknownClusterError if it has no data, or is no name at all."""
+        """Return the cluster of a name or alias. Raise UnknownClusterError if there is none, UsageError for no name."""
         try:
             name = resolve_cluster(text, self.aliases())
         except BadNameError as error:
-            raise UnknownClusterError(str(error)) from None
+            raise UsageError(str(error)) from None
         if not (self.data / name).is_dir():
             raise UnknownClusterError(f"no cluster {text[:80]!r}")
         return name

@@ -24,6 +24,7 @@ from sonar.demo import history
 from sonar.errors import SonarError
 from sonar.log import run
 from sonar.serve import certificates
+from sonar.serve.passwords import Hash
 from sonar.times import present
 
 LIBEXEC = Path(__file__).resolve().parents[2] / "libexec"
@@ -93,7 +94,7 @@ def prepare(state: Path) -> Site:
     certificates.make_authority(state / "tls", "Sonar demonstration")
     certificates.make_server_certificate(state / "tls", "server", ["localhost", "127.0.0.1"])
     _secret(state / "upload-passwords", f"{HERE}:{site.upload_password}\n")
-    _secret(state / "query-passwords", f"demo:{site.query_password}\n")
+    _secret(state / "query-passwords", f"demo:{Hash.of(site.query_password)}:role=admin\n")
     say("Writing two weeks of history of a cluster of three nodes …")
     history.write_history(site.data / HISTORY, now=present())
     history.write_config(state / f"{HISTORY}-config.json")

@@ -2,7 +2,7 @@
 
 It is believable rather than random: a dozen users with habits, day and night, training runs that use their GPUs, one
 that holds them and does nothing, a node that was down for some hours. The same seed and end give the same bytes.
-Two nodes send tagged CSV, as samplers up to 0.16 did, the third sends JSON envelopes.
+Two nodes send tagged CSV, as samplers up to 0.16 did, the third sends JSON envelopes. All describe themselves daily.
 """
 
 import json
@@ -122,6 +122,38 @@ def write_history(root: Path, *, now: int, seed: int = 1) -> None:
         for path, lines in files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("".join(lines))
+        _write_descriptions(root, machine, end)
+
+
+def _write_descriptions(root: Path, machine: _Machine, end: int) -> None:
+    """Write what a node tells of itself once a day, a little after midnight."""
+    for midnight in range((end - DAYS * DAY) // DAY * DAY, end - 5 * MINUTE, DAY):
+        instant = midnight + 5 * MINUTE
+        if machine.down and machine.down[1] * DAY <= end - instant <= machine.down[0] * DAY:
+            continue
+        card = {"manufacturer": "NVIDIA", "model": machine.gpu_model, "memory": machine.gpumem_gb * _MIB}
+        attributes = {
+            "time": iso_text(instant),
+            "cluster": "demo.example.org",
+            "node": machine.name,
+            "os_name": "Linux",
+            "os_release": "5.14.0",
+            "architecture": "x86_64",
+            "sockets": 2,
+            "cores_per_socket": machine.cores // 4,
+            "threads_per_core": 2,
+            "cpu_model": "EPYC 7543",
+            "memory": machine.mem_gb * _MIB,
+            "cards": [{"index": at, "uuid": f"GPU-demo-{at}", **card} for at in range(machine.gpus)],
+        }
+        envelope = {
+            "meta": {"producer": "sonar", "version": "0.18.0"},
+            "data": {"type": "sysinfo", "attributes": attributes},
+        }
+        day = day_of(instant)
+        path = root / f"{day.year:04}" / f"{day.month:02}" / f"{day.day:02}" / f"0+sysinfo-{machine.name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(envelope, separators=(",", ":")) + "\n")
 
 
 def write_config(path: Path) -> None:

@@ -11,8 +11,10 @@ from pathlib import Path
 from sonar import __version__, log, notify
 from sonar.errors import SonarError, UsageError
 from sonar.names import BadNameError, cluster_name, host_name
-from sonar.node import envelope, tagged
-from sonar.node.gpus import GpuReading, Nvml
+from sonar.node import envelope, runner, tagged
+from sonar.node.amd import AmdGpus
+from sonar.node.errands import Errands
+from sonar.node.gpus import GpuReading, Nvml, joined
 from sonar.node.outputs import FileOutput, Output, SpoolOutput, StandardOutput
 from sonar.node.processes import Selection
 from sonar.node.sampler import Sampler, SamplingError
@@ -47,6 +49,16 @@ def parser() -> argparse.ArgumentParser:
     target.add_argument("--spool", type=Path, metavar="DIR", help="put each sample as a file into this spool")
     target.add_argument("--output", type=Path, metavar="FILE", help="append samples to this file (standard output)")
 
+    group = parser.add_argument_group("what else is told")
+    group.add_argument(
+        "--sysinfo", action=argparse.BooleanOptionalAction, default=None,
+        help="what the host is made of, at the start and once a day (with --spool only)",
+    )  # fmt: skip
+    group.add_argument("--slurm", action="store_true", help="Slurm's jobs and nodes: on one host of a cluster")
+    group.add_argument(
+        "--slurm-interval", type=_number_from(1), default=3600, metavar="SECONDS", help="time between these (3600)"
+    )
+
     group = parser.add_argument_group("processes that are left out")
     group.add_argument("--exclude-system-jobs", action="store_true", help="those of accounts with ids below 1000")
     group.add_argument(
@@ -72,6 +84,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> int:
     """Run sonard and return its exit status."""
+    if runner.is_of_old(argv):
+        return runner.run(argv)
     options = parser().parse_args(argv)
     log.setup("sonard", verbose=options.verbose)
     try:
@@ -85,6 +99,7 @@ def main(argv: Sequence[str]) -> int:
         exclude_commands=tuple(options.exclude_command),
         min_cpu_s=options.min_cpu_time,
     )
+    nvml, amd = Nvml(), AmdGpus()
     sampler = Sampler(
         cluster=cluster,
         host=host,
@@ -92,18 +107,28 @@ def main(argv: Sequence[str]) -> int:
         batchless=options.batchless,
         rollup=options.rollup,
         load=not options.no_load,
-        read_gpus=GpuReading if options.no_gpu else Nvml().read,
+        read_gpus=GpuReading if options.no_gpu else lambda: joined([nvml.read(), amd.read()]),
     )
-    sonard = _Sonard(sampler, _output(options), csv=options.format == "csv")
+    output = _output(options)
+    errands = Errands(
+        cluster,
+        host,
+        output,
+        cards=list if options.no_gpu else lambda: [*nvml.cards(), *amd.cards()],
+        sysinfo=options.sysinfo if options.sysinfo is not None else options.spool is not None,
+        slurm_interval_s=options.slurm_interval if options.slurm else None,
+    )
+    sonard = _Sonard(sampler, output, errands, csv=options.format == "csv")
     return sonard.run_once() if options.once else sonard.run(options.interval)
 
 
 class _Sonard:
     """A sampler, how its samples are written down, and where they go."""
 
-    def __init__(self, sampler: Sampler, output: Output, *, csv: bool) -> None:
+    def __init__(self, sampler: Sampler, output: Output, errands: Errands, *, csv: bool) -> None:
         self._sampler = sampler
         self._output = output
+        self._errands = errands
         self._csv = csv
         self._told: frozenset[str] = frozenset()
 
@@ -117,11 +142,12 @@ class _Sonard:
             raise SonarError(f"sample lost: {lost}") from lost
         if error:
             raise error
-        return 0
+        return 0 if self._errands.run_all() else 1
 
     def run(self, interval_s: int) -> int:
         """Sample until SIGTERM or SIGINT; what has begun is finished."""
         wait = wait_for_signal({signal.SIGTERM, signal.SIGINT})
+        self._errands.start()
         # Thrown away: from its readings the first real sample computes the current use of the CPU.
         self._sampler.sample()
         schedule = Schedule(interval_s, wait=wait, heartbeat=notify.watchdog, heartbeat_s=notify.watchdog_period())

@@ -15,7 +15,7 @@ from sonar.node.gpus import Gpu, GpuUse
 from sonar.node.records import FORMAT_VERSION, ProcessRecord, Sample
 from sonar.node.system import SystemState
 
-__all__ = ["CONTENT_TYPE", "error_envelope", "sample_envelope", "time_text"]
+__all__ = ["CONTENT_TYPE", "envelope_of", "error_envelope", "sample_envelope", "time_text"]
 
 CONTENT_TYPE = "application/json"
 
@@ -32,7 +32,12 @@ def sample_envelope(sample: Sample) -> bytes:
     attributes["jobs"] = _jobs(sample.records)
     if sample.errors:
         attributes["errors"] = [_error(detail, sample.time, sample.cluster, sample.host) for detail in sample.errors]
-    return _line({"meta": _meta(), "data": {"type": "sample", "attributes": attributes}})
+    return envelope_of("sample", attributes)
+
+
+def envelope_of(kind: str, attributes: Mapping[str, object]) -> bytes:
+    """Return the envelope of some attributes, a line of UTF-8."""
+    return _line({"meta": _meta(), "data": {"type": kind, "attributes": attributes}})
 
 
 def error_envelope(detail: str, *, time: int, cluster: str, host: str) -> bytes:

@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
-__all__ = ["ComputeMode", "Gpu", "GpuReading", "GpuUse", "Nvml"]
+__all__ = ["ComputeMode", "Gpu", "GpuCard", "GpuReading", "GpuUse", "Nvml", "joined"]
+
+Answer = TypeVar("Answer")
 
 
 class ComputeMode(Enum):
@@ -61,6 +63,26 @@ class GpuUse:
 
 
 @dataclass(frozen=True, slots=True)
+class GpuCard:
+    """What a GPU is, as far as it tells."""
+
+    index: int
+    uuid: str
+    address: str = ""
+    manufacturer: str = ""
+    model: str = ""
+    architecture: str = ""
+    driver: str = ""
+    firmware: str = ""
+    memory_kib: int = 0
+    power_limit_w: int = 0
+    max_power_limit_w: int = 0
+    min_power_limit_w: int = 0
+    max_compute_clock_mhz: int = 0
+    max_memory_clock_mhz: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class GpuReading:
     """All GPUs of the host, by index; who uses them; and what went wrong."""
 
@@ -68,6 +90,17 @@ class GpuReading:
     uses: Mapping[int, Sequence[GpuUse]] = field(default_factory=dict)
     """By pid."""
     errors: Sequence[str] = ()
+
+
+def joined(readings: Sequence[GpuReading]) -> GpuReading:
+    """Return the GPUs of several makers together; each maker counts its own from 0."""
+    uses: dict[int, list[GpuUse]] = {}
+    for reading in readings:
+        for pid, of_pid in reading.uses.items():
+            uses.setdefault(pid, []).extend(of_pid)
+    return GpuReading(
+        [gpu for reading in readings for gpu in reading.gpus], uses, [text for one in readings for text in one.errors]
+    )
 
 
 class Nvml:
@@ -80,23 +113,31 @@ class Nvml:
 
     def read(self) -> GpuReading:
         """Return the GPUs as they are now: none without driver or library, an error where these do not work."""
+        return self._opened(self._read_all, lambda text: GpuReading(errors=[text] if text else ()))
+
+    def cards(self) -> list[GpuCard]:
+        """Return what the GPUs are; none where that cannot be found out, which `read` tells of."""
+        return self._opened(_all_cards, lambda _text: [])
+
+    def _opened(self, ask: Callable[[ModuleType], Answer], without: Callable[[str], Answer]) -> Answer:
+        """Return what `ask` makes of the open library; where it cannot be opened, what `without` makes of why."""
         if not any(trace.exists() for trace in self._traces):
-            return GpuReading()
+            return without("")
         if self._library is None:
             try:
                 self._library = importlib.import_module("pynvml")
             except ImportError:
-                return GpuReading(errors=["there is an NVIDIA driver, but the Python module pynvml is missing"])
+                return without("there is an NVIDIA driver, but the Python module pynvml is missing")
         library = self._library
         try:
             library.nvmlInit()
         except library.NVMLError as error:
             absent = {library.NVML_ERROR_DRIVER_NOT_LOADED, library.NVML_ERROR_NOT_FOUND}
-            return GpuReading() if error.value in absent else GpuReading(errors=[f"NVML: {error}"])
+            return without("" if error.value in absent else f"NVML: {error}")
         try:
-            return self._read_all(library)
+            return ask(library)
         except library.NVMLError as error:
-            return GpuReading(errors=[f"NVML: {error}"])
+            return without(f"NVML: {error}")
         finally:
             _optional(library, library.nvmlShutdown)
 
@@ -176,6 +217,42 @@ def _gpu(library: ModuleType, handle: object, index: int, uuid: str) -> tuple[Gp
         memory_clock_mhz=number(library.nvmlDeviceGetClockInfo, library.NVML_CLOCK_MEM),
     )
     return gpu, memory.total // 1024 if memory else 0
+
+
+def _all_cards(library: ModuleType) -> list[GpuCard]:
+    cards = []
+    driver = _text(_optional(library, library.nvmlSystemGetDriverVersion))
+    for index in range(library.nvmlDeviceGetCount()):
+        try:
+            cards.append(_card(library, library.nvmlDeviceGetHandleByIndex(index), index, driver))
+        except library.NVMLError:
+            cards.append(GpuCard(index, "", manufacturer="NVIDIA", driver=driver))
+    return cards
+
+
+def _card(library: ModuleType, handle: object, index: int, driver: str) -> GpuCard:
+    def of(call: str, *arguments: object) -> Any:
+        return _optional(library, getattr(library, call), handle, *arguments)
+
+    memory, place = of("nvmlDeviceGetMemoryInfo"), of("nvmlDeviceGetPciInfo")
+    limits = of("nvmlDeviceGetPowerManagementLimitConstraints") or (0, 0)
+    version = of("nvmlDeviceGetCudaComputeCapability")
+    return GpuCard(
+        index,
+        _text(of("nvmlDeviceGetUUID")),
+        address=_text(getattr(place, "busId", None)),
+        manufacturer="NVIDIA",
+        model=_text(of("nvmlDeviceGetName")),
+        architecture=f"compute capability {version[0]}.{version[1]}" if version else "",
+        driver=driver,
+        firmware=_text(of("nvmlDeviceGetVbiosVersion")),
+        memory_kib=memory.total // 1024 if memory else 0,
+        power_limit_w=(of("nvmlDeviceGetEnforcedPowerLimit") or 0) // 1000,
+        min_power_limit_w=limits[0] // 1000,
+        max_power_limit_w=limits[1] // 1000,
+        max_compute_clock_mhz=of("nvmlDeviceGetMaxClockInfo", library.NVML_CLOCK_SM) or 0,
+        max_memory_clock_mhz=of("nvmlDeviceGetMaxClockInfo", library.NVML_CLOCK_MEM) or 0,
+    )
 
 
 def _optional(library: ModuleType, call: Callable[..., object], *arguments: object) -> Any:

@@ -74,6 +74,8 @@ class ProcessTable:
     """All of them."""
     parents: frozenset[int]
     """Those that have children."""
+    is_partial: bool = False
+    """Whether there are processes that we may not look at."""
 
 
 def read_processes(proc: Path, selection: Selection, user_of: Callable[[int], str]) -> ProcessTable:
@@ -81,17 +83,20 @@ def read_processes(proc: Path, selection: Selection, user_of: Callable[[int], st
     processes: list[Process] = []
     pids: list[int] = []
     parents: list[int] = []
+    is_partial = False
     for pid in sorted(int(name) for name in os.listdir(proc) if name.isdecimal()):
         try:
             directory = os.open(f"{proc}/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError:
+        except OSError as error:
+            is_partial = is_partial or isinstance(error, PermissionError)
             continue
         try:
             stat = _Stat.parse(_contents("stat", directory))
             if stat.is_kernel_thread or stat.state in b"Xx":
                 continue
             process = _rest_of(pid, stat, directory, selection, user_of)
-        except (OSError, ValueError, IndexError):
+        except (OSError, ValueError, IndexError) as error:
+            is_partial = is_partial or isinstance(error, PermissionError)
             continue
         finally:
             os.close(directory)
@@ -99,7 +104,7 @@ def read_processes(proc: Path, selection: Selection, user_of: Callable[[int], st
         parents.append(stat.ppid)
         if process:
             processes.append(process)
-    return ProcessTable(processes, frozenset(pids), frozenset(parents))
+    return ProcessTable(processes, frozenset(pids), frozenset(parents), is_partial)
 
 
 @dataclass(slots=True)

@@ -21,6 +21,9 @@ EPOCH_START = 1577836800
 """2020-01-01T00:00:00Z. Epochs, which tell apart equal job numbers of different boots, count from here."""
 
 
+_PARTIAL = "may not look at processes of other users (hidepid of proc(5))"
+
+
 class SamplingError(SonarError):
     """The host could not be sampled."""
 
@@ -88,7 +91,7 @@ class Sampler:
             records=tuple(sorted(records, key=lambda record: (record.job, record.user, record.pid))),
             system=read_system(self._proc) if self._load else None,
             gpus=tuple(reading.gpus) if self._load else (),
-            errors=tuple(reading.errors),
+            errors=(*reading.errors, *([_PARTIAL] if table.is_partial else [])),
         )
 
     def _record(

@@ -9,7 +9,7 @@ the newest state of it. Durations are seconds, volumes KiB, and what was not tol
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from sonar import hosts
@@ -90,6 +90,7 @@ def _job(job: Mapping[str, Any]) -> dict[str, Any]:
         "req_mem_kib": number_of(job, "requested_memory_per_node") or None,
         "suspended_s": number_of(job, "suspend_time"),
         "exit_code": whole_of(job, "exit_code"),
+        "exit_signal": None,
         "alloc_tres": text_of(sacct, "AllocTRES"),
         **{column: number_of(sacct, name) for column, name in (*_SECONDS.items(), *_VOLUMES.items())},
         "elapsed_s": number_of(sacct, "ElapsedRaw") or None,
@@ -166,6 +167,8 @@ def _accounting_record(values: Mapping[str, str]) -> dict[str, Any]:
         "submit": _converted(values, "Submit", parse_instant),
         "start": _converted(values, "Start", parse_instant),
         "end": time,
+        "requested": "",
+        "allocated": "",
         "timelimit_s": _minutes(values.get("TimelimitRaw", "")),
         "priority": _converted(values, "Priority", _whole),
         "nodes": _names([_known(values.get("NodeList", ""))]),
@@ -215,8 +218,11 @@ def _minutes(text: str) -> int | None:
 
 def _memory_of_node(values: Mapping[str, str]) -> float | None:
     """Return the memory asked for on each node: what ends in `c` is that of each CPU, in `n` that of each node."""
-    kib: float | None = _converted(values, "ReqMem", kib_of)
-    if kib is None or not values["ReqMem"].endswith("c"):
+    text = values.get("ReqMem", "")
+    if text.isdecimal():
+        text += "M"  # what is asked for is in megabytes, what is used in bytes
+    kib: float | None = _converted({"ReqMem": text}, "ReqMem", kib_of)
+    if kib is None or not text.endswith("c"):
         return kib
     cpus = _converted(values, "ReqCPUS", _whole) or 1
     nodes = _converted(values, "ReqNodes", _whole) or 1
@@ -234,16 +240,17 @@ def _known(text: str) -> str:
 
 def _names(patterns: list[str]) -> list[str]:
     """Return the names of nodes that patterns with brackets stand for; a pattern that is none stays as it is."""
-    names: list[str] = []
-    for pattern in patterns:
-        if "[" not in pattern and "," not in pattern:
-            names += [pattern] if pattern else []
-            continue
-        try:
-            names += hosts.expand(pattern)
-        except SonarError:
-            names.append(pattern)
-    return names
+    return [name for pattern in patterns for name in _names_of(pattern)]
+
+
+@lru_cache(maxsize=4096)
+def _names_of(pattern: str) -> tuple[str, ...]:
+    if "[" not in pattern and "," not in pattern:
+        return (pattern,) if pattern else ()
+    try:
+        return tuple(hosts.expand(pattern))
+    except SonarError:
+        return (pattern,)
 
 
 def _read_cluster(

@@ -12,6 +12,7 @@ from typing import Any
 
 from sonar.read.json_objects import BadShapeError, as_object, list_of, number_of, object_of, text_of, whole_of
 from sonar.read.topics import Column, Row, Topic, attributes_of, reading_rows
+from sonar.read.tree import is_json
 from sonar.times import parse_instant
 
 __all__ = ["CPUS", "DISKS", "DISK_COUNTERS", "GPUS", "LOADS", "decoded_load"]
@@ -91,7 +92,7 @@ def _read(data: bytes, dropped: Counter[str], *, of_system: _Of, tag: str, of_ta
 
 def _with_tag(data: bytes, tag: bytes) -> bytes:
     """Return a file of records cut down to those that may have a tag: most have not, and need no parsing."""
-    if data[:4096].lstrip()[:1] == b"{":
+    if is_json(data):
         return data
     lines = [line for line in data.split(b"\n") if tag + b"=" in line]
     return b"\n".join(lines) if all(_RECORD_START.match(line) for line in lines) else data

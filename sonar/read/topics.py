@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Column", "Row", "Topic", "TopicScan", "attributes_of", "newest_of_hosts", "reading_rows"]
 
-Row: TypeAlias = Mapping[str, Any]
+Row: TypeAlias = dict[str, Any]
 
 # What a column may hold. Every column may hold nulls, which stand for what was not told.
 _TYPES = ("text", "whole", "number", "truth", "texts", "wholes")
@@ -82,8 +83,16 @@ class Topic:
         """Return rows as a table; what a row does not have is null."""
         import pyarrow as pa
 
-        arrays = [pa.array([row.get(column.name) for row in rows], column.arrow_type()) for column in self.columns]
-        return pa.table(arrays, names=[column.name for column in self.columns])
+        names = [column.name for column in self.columns]
+        values_of = itemgetter(*names)
+        try:
+            listed = list(map(values_of, rows))
+        except KeyError:
+            nothing: Row = dict.fromkeys(names)
+            listed = [values_of(nothing | row) for row in rows]
+        values = zip(*listed, strict=True) if listed else ([] for _ in names)
+        types = [column.arrow_type() for column in self.columns]
+        return pa.table([pa.array(column, type_) for column, type_ in zip(values, types, strict=True)], names)
 
 
 class TopicScan:
@@ -162,9 +171,8 @@ class TopicScan:
         content = read_bytes(path, must_exist=not isinstance(self._data, Path))
         self.files.append(path)
         dropped: Counter[str] = Counter()
-        for row in topic.read(content, dropped):
-            if not topic.of_hosts or self._matches(row["host"]):
-                yield row
+        rows = topic.read(content, dropped)
+        yield from (row for row in rows if self._matches(row["host"])) if topic.of_hosts else rows
         self.discarded.update({(path, reason): number for reason, number in dropped.items()})
 
     def _matches(self, host: str) -> bool:
@@ -238,7 +246,8 @@ def _within(row: Row, start: int | None, end: int | None) -> bool:
 
 def _sorted(topic: Topic, rows: list[Row]) -> "pa.Table":
     """Return the rows by key, each key once."""
+    key_of = itemgetter(*topic.key)
     first: dict[tuple[Any, ...], Row] = {}
     for row in rows:
-        first.setdefault(tuple(row.get(name) for name in topic.key), row)
+        first.setdefault(key_of(row), row)
     return topic.table([first[key] for key in sorted(first)])

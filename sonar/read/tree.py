@@ -10,6 +10,8 @@ from sonar.errors import SonarError
 
 __all__ = ["file_of_host", "files_of_days", "is_json", "read_bytes"]
 
+_OBJECT = re.compile(rb"^[ \t\r]*\{", re.MULTILINE)
+
 
 def files_of_days(root: Path, first: int, last: int) -> Iterator[Path]:
     """Yield the files in the directories YYYY/MM/DD of these days (proleptic ordinals), day by day."""
@@ -40,8 +42,8 @@ def file_of_host(name: str, prefix: str, suffix: str) -> str | None:
 
 
 def is_json(content: bytes) -> bool:
-    """Whether a file begins as JSON objects do."""
-    return content[:4096].lstrip()[:1] == b"{"
+    """Whether a line of a file begins as JSON objects do, which no record in CSV does; the first may be torn."""
+    return _OBJECT.search(content) is not None
 
 
 def read_bytes(path: Path, *, must_exist: bool) -> bytes:

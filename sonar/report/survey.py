@@ -65,7 +65,7 @@ class Survey:
 
         key = (verb, start, tuple(sorted((name, tuple(values)) for name, values in options.items())))
         if key not in self._answers:
-            self._answers[key] = verbs.verb(verb).run(self.query(verb, options, start))
+            self._answers[key] = verbs.verb(verb).answer(self.query(verb, options, start))
         answer: Result = self._answers[key]
         return answer
 

@@ -77,6 +77,13 @@ class Identities:
         """How many of the passwords are not hashed."""
         return len(self._who) - len(self._hashed)
 
+    def known(self, user: str) -> tuple[Identity, bytes] | None:
+        """Return who a user is and bytes that change with the password; None if there is no such user."""
+        who, hashed = self._who.get(user), self._hashed.get(user)
+        if who is None:
+            return None
+        return who, hashed.digest if hashed is not None else self._known.get(user, b"")
+
     def check(self, user: str, password: str) -> Identity | None:
         """Return who that is; None if the password is wrong. It may take a tenth of a second: see `verify`."""
         who, entry, nobody = self._who, self._hashed.get(user), self._nobody

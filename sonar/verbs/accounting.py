@@ -1,10 +1,11 @@
 """What the batch system tells of jobs, beside what their samples tell: fields and filters of the verb jobs.
 
 A job of samples is that of the batch system with the same number, unless its number is known to be local to a host, or
-the two were not at the same time: numbers come round, and hosts outside of the batch system have numbers of their own.
+the two were not at the same time or not of the same user: numbers come round, and hosts outside of the batch system
+have numbers of their own.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sonar.times import DAY, MINUTE
@@ -112,7 +113,7 @@ def accounting_of(jobs: "Jobs", topics: "TopicScan", *, from_samples: bool = Fal
     found = []
     for at in range(len(jobs)):
         row = known.get(int(jobs.job[at]), {})
-        if row and (jobs.epoch[at] > 0 or not _at_the_same_time(row, int(jobs.start[at]), int(jobs.end[at]))):
+        if row and (jobs.epoch[at] > 0 or not _is_same(row, jobs.users[at], int(jobs.start[at]), int(jobs.end[at]))):
             row = {}
         found.append(row or (_from_samples(jobs, at) if from_samples else {}))
     arrays = [pa.array([row.get(name) for row in found], schema.field(name).type) for name in _COLUMNS]
@@ -137,7 +138,10 @@ def fails_filters(rows: "pa.Table", options: Mapping[str, Any]) -> list[bool]:
     return failing
 
 
-def _at_the_same_time(job: Mapping[str, Any], start: int, end: int) -> bool:
+def _is_same(job: Mapping[str, Any], users: Sequence[str], start: int, end: int) -> bool:
+    """Return whether a job of the batch system can be that of these users, whose names may not be known, and times."""
+    if job["user"] not in users and not any(user.startswith("_") for user in users):
+        return False
     begin = job["start"] if job["start"] is not None else job["submit"]
     finish = job["end"]
     return (begin is None or begin <= end + _SLACK_S) and (finish is None or start - _SLACK_S <= finish)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from sonar.verbs.declare import Field, Kind, Reads, Result, Shared, Verb
+from sonar.verbs.declare import Field, Kind, Privacy, Reads, Result, Shared, Verb
 
 if TYPE_CHECKING:
     from sonar.verbs.query import Query
@@ -47,6 +47,7 @@ VERB = Verb(
     },
     default_fields="Node,Index,Manufacturer,Model,Memory",
     run=run,
+    privacy=Privacy.PUBLIC,
     shared=Shared.WINDOW | Shared.HOST | Shared.FORMAT,
     reads=Reads.TOPICS,
     everyone=True,

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from sonar.errors import SonarError
-from sonar.verbs.declare import Field, Kind, Reads, Result, Shared, Verb
+from sonar.verbs.declare import Field, Kind, Privacy, Reads, Result, Shared, Verb
 
 if TYPE_CHECKING:
     from sonar.verbs.query import Query
@@ -41,6 +41,7 @@ VERB = Verb(
     aliases={"all": ("cluster", "aliases", "desc"), "All": ("Name", "Aliases", "Description")},
     default_fields="cluster,aliases,desc",
     run=run,
+    privacy=Privacy.PUBLIC,
     shared=Shared.FORMAT,
     reads=Reads.SITE,
     everyone=True,

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from sonar.verbs.declare import Field, Kind, Reads, Result, Shared, Verb
+from sonar.verbs.declare import Field, Kind, Privacy, Reads, Result, Shared, Verb
 from sonar.verbs.node import CAPACITY_FIELDS, with_capacities
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ VERB = Verb(
     },
     default_fields="host,cores,mem,gpus,gpumem,desc",
     run=run,
+    privacy=Privacy.PUBLIC,
     shared=Shared.WINDOW | Shared.HOST | Shared.FORMAT,
     window_days=14,
     reads=Reads.TOPICS,

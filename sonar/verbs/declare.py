@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sonar.render.formats import Format
     from sonar.verbs.query import Query
 
-__all__ = ["Field", "Kind", "Option", "OptionType", "Reads", "Result", "Shared", "Verb"]
+__all__ = ["Field", "Kind", "Option", "OptionType", "Privacy", "Reads", "Result", "Shared", "Verb"]
 
 
 class OptionType(Enum):
@@ -47,6 +47,15 @@ class Option:
     metavar: str = ""
     relative: bool = False  # a limit on a share of the host's capacity
     local: bool = False  # only on the command line of the machine that has the data, never over HTTP
+
+
+class Privacy(Enum):
+    """Who may see what a verb answers, where not everybody may see everything. What a verb does not say is closed."""
+
+    PUBLIC = "public"  # about machines, or sums over everybody: names nobody
+    OWNED = "owned"  # each row is somebody's: the column `owner` says whose, a text of names joined by commas
+    FILTERED = "filtered"  # made of the records of the users that --user names, and of no others
+    CLOSED = "closed"  # only for those who may see everybody's rows
 
 
 class Kind(Enum):
@@ -84,6 +93,7 @@ class Field:
     relative: bool = False  # a share of the host's capacity
     aliases: tuple[str, ...] = ()  # other names of the field
     missing: str = ""  # text of a null
+    sparse: bool = False  # its default is left out even without `nodefaults`, of named values
     longest: int = 0  # characters that fixed columns show of it; 0: all
 
     @property
@@ -155,6 +165,8 @@ class Verb:
     check: Callable[[Mapping[str, Any]], None] | None = None  # raises UsageError for options that do not go together
     write: "Callable[[Result, Format, TextIO], None] | None" = None  # None: one table by sonar.render
     controls: Mapping[str, str] = field(default_factory=dict)  # control words of --fmt that only this verb has
+    privacy: Privacy = Privacy.CLOSED
+    owner: str = "user"  # where rows are OWNED: the column of the result that names the owners
 
     def answer(self, query: "Query") -> Result:
         """Return the rows that a question asks for, in the order that it asks for."""

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from sonar.verbs.declare import Field, Kind, Result, Verb
+from sonar.verbs.declare import Field, Kind, Privacy, Result, Verb
 from sonar.verbs.parse import MERGE_OPTIONS
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ VERB = Verb(
     aliases={"all": ("host", "earliest", "latest")},
     default_fields="all",
     run=run,
+    privacy=Privacy.PUBLIC,
     default_format="csv",
     everyone=True,
 )

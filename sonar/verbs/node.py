@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from sonar.verbs.declare import Field, Kind, Option, OptionType, Reads, Result, Shared, Verb
+from sonar.verbs.declare import Field, Kind, Option, OptionType, Privacy, Reads, Result, Shared, Verb
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -76,6 +76,7 @@ VERB = Verb(
     },
     default_fields="host,cores,mem,gpus,gpumem,desc",
     run=run,
+    privacy=Privacy.PUBLIC,
     shared=Shared.WINDOW | Shared.HOST | Shared.FORMAT,
     reads=Reads.TOPICS,
     everyone=True,

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from sonar.verbs.declare import Field, Kind, Reads, Result, Shared, Verb
+from sonar.verbs.declare import Field, Kind, Privacy, Reads, Result, Shared, Verb
 
 if TYPE_CHECKING:
     from sonar.verbs.query import Query
@@ -37,6 +37,7 @@ VERB = Verb(
     aliases={"All": tuple(field.name for field in _FIELDS)},
     default_fields="Timestamp,Hostname,UsedMemory,Load1,Load5,RunnableEntities",
     run=run,
+    privacy=Privacy.PUBLIC,
     shared=Shared.WINDOW | Shared.HOST | Shared.FORMAT,
     reads=Reads.TOPICS,
     everyone=True,

@@ -1,10 +1,14 @@
 """The verb parse: the samples themselves, as read, cleaned or merged."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
-from sonar.verbs.declare import Field, Kind, Option, OptionType, Result, Verb
+from sonar.errors import UsageError
+from sonar.verbs.declare import Field, Kind, Option, OptionType, Privacy, Result, Verb
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     import pyarrow as pa
 
@@ -62,11 +66,13 @@ def _streams(query: "Query") -> Result:
         blocks = _one_by_one(rows.take(~grouped))
         blocks += _merged(rows.take(grouped), by_host=not query.options["merge-by-job"])
     blocks.sort(key=_order_of_stream)
-    places, at = [], 0
+    last = query.options["last"]
+    newest, places, at = [], [], 0
     for block in blocks:
-        places.append(("", at, len(block)))
-        at += len(block)
-    return Result(pa.concat_tables([_as_read(samples_of(empty_table()), query), *blocks]), tuple(places))
+        newest.append(block.slice(max(len(block) - last, 0)) if last else block)
+        places.append(("", at, len(newest[-1])))
+        at += len(newest[-1])
+    return Result(pa.concat_tables([_as_read(samples_of(empty_table()), query), *newest]), tuple(places))
 
 
 def _order_of_stream(block: "pa.Table") -> tuple[Any, ...]:
@@ -110,8 +116,12 @@ def _merged(rows: "Samples", *, by_host: bool) -> "list[pa.Table]":
             "user": [",".join(names["user"])] * len(at),
             "job": zero + members["job"][0],
             "pid": zero,
+            "ppid": zero,
+            "epoch": pa.nulls(len(at), pa.int64()),
             "cmd": [",".join(names["cmd"])] * len(at),
             **_quantities({name: steps[name][at] for name in (*_SUMS, "gpus", "gpufail", "rolledup")}),
+            **{name: pa.nulls(len(at), pa.float64()) for name in _COUNTERS},
+            "in_container": pa.nulls(len(at), pa.bool_()),
         }
         tables.append(pa.table(table))
     return tables
@@ -121,14 +131,20 @@ def _rows(samples: "Samples") -> "pa.Table":
     """Return samples as a result table."""
     import pyarrow as pa
 
+    from sonar.analysis.samples import NO_EPOCH
+
     texts = {name: pa.array(samples.texts(name), pa.string()) for name in ("version", "host", "user", "cmd")}
-    whole = {name: samples[name] for name in ("time", "cores", "job", "pid")}
+    whole = {name: samples[name] for name in ("time", "cores", "job", "pid", "ppid")}
+    epoch = pa.array(samples["epoch"], mask=samples["epoch"] == NO_EPOCH)
     quantities = _quantities({name: samples[name] for name in (*_SUMS, "gpus", "gpufail", "rolledup")})
-    order = ("version", "time", "host", "cores", "user", "job", "pid", "cmd")
-    return pa.table({name: (texts | whole)[name] for name in order} | quantities)
+    order = ("version", "time", "host", "cores", "user", "job", "pid", "ppid", "epoch", "cmd")
+    counters = {name: samples[name] for name in (*_COUNTERS, "in_container")}
+    return pa.table({name: (texts | whole | {"epoch": epoch})[name] for name in order} | quantities | counters)
 
 
 _SUMS = ("cpu_pct", "cpu_kib", "rss_kib", "gpu_pct", "gpumem_pct", "gpu_kib", "cputime_s", "threads", "util")
+# What is told of a process only: there are no sums of it.
+_COUNTERS = ("cpu_sampled_pct", "read_kib", "written_kib", "cancelled_kib")
 
 
 def _quantities(columns: "dict[str, np.ndarray]") -> "dict[str, np.ndarray]":
@@ -153,12 +169,28 @@ def write(result: Result, fmt: "Format", out: TextIO) -> None:
     """Write the samples; streams each under a line `*`, or in JSON an array a line."""
     from sonar.render.formats import Style, block_texts, write_rows
 
+    if fmt.style is Style.CSVNAMED and "roundtrip" in fmt.aliases:
+        fmt = replace(fmt, fields=(*fmt.fields, *_OF_NEWER_SAMPLERS))
     if result.blocks is None:
         write_rows(result.rows, fmt, out)
         return
     spans = [(start, length) for _title, start, length in result.blocks]
     for text in block_texts(result.rows, spans, fmt):
-        out.write(f"{text}\n" if fmt.style is Style.JSON else f"*\n{text}")
+        out.write(f"{text}\n" if fmt.is_json else f"*\n{text}")
+
+
+# What reading again needs besides the fields of `roundtrip`, printed only where a sampler sent it.
+_OF_NEWER_SAMPLERS = (
+    Field("ppid", Kind.INT, "", default="0", sparse=True),
+    Field("epoch", Kind.INT, "", default="", sparse=True),
+    Field("rssanonkib", Kind.ROUND, "", "rss_kib", default="0", sparse=True),
+)
+
+
+def check(options: "Mapping[str, Any]") -> None:
+    """Refuse options that do not go together."""
+    if options["last"] and not any(options[option.name] for option in MERGE_OPTIONS):
+        raise UsageError("--last needs --clean, --merge-by-job or --merge-by-host-and-job")
 
 
 MERGE_OPTIONS = (
@@ -170,7 +202,10 @@ MERGE_OPTIONS = (
 VERB = Verb(
     name="parse",
     summary="Print the samples themselves, as read, cleaned or merged",
-    options=MERGE_OPTIONS,
+    options=(
+        *MERGE_OPTIONS,
+        Option("last", "only the newest N samples of each stream", OptionType.UINT, default=0, metavar="N"),
+    ),
     fields=(
         Field("version", Kind.TEXT, "version of the sampler"),
         Field("v", Kind.TEXT, "the same", "version"),
@@ -181,6 +216,8 @@ VERB = Verb(
         Field("user", Kind.TEXT, "user"),
         Field("job", Kind.INT, "job number; 0: no job"),
         Field("pid", Kind.INT, "process number", default="0"),
+        Field("ppid", Kind.INT, "process number of the parent", default="0"),
+        Field("epoch", Kind.INT, "0: a job number of the batch system; else tells the boot of the host", default=""),
         Field("cmd", Kind.TEXT, "command"),
         Field("cpu_pct", Kind.FLOAT, "mean CPU utilization since the process began", unit="% of a core"),
         Field("cpu%", Kind.FLOAT, "the same", "cpu_pct", "% of a core"),
@@ -199,6 +236,14 @@ VERB = Verb(
         Field("gpufail", Kind.INT, "the same", default="0"),
         Field("cputime_sec", Kind.FLOAT, "CPU time used", "cputime_s", "s", "0"),
         Field("rolledup", Kind.INT, "number of other processes in the record", default="0"),
+        Field("threads", Kind.INT, "number of threads; 0: not known", default="0"),
+        Field("cpu_util_sampled", Kind.FLOAT, "CPU utilization at the sample, as the sampler saw it", "cpu_sampled_pct",
+              "% of a core", "0"),
+        Field("read", Kind.ROUND, "what the process has read", "read_kib", "KiB", "0"),
+        Field("written", Kind.ROUND, "what the process has written", "written_kib", "KiB", "0"),
+        Field("cancelled", Kind.ROUND, "what it has written and removed again before it got to a disk", "cancelled_kib",
+              "KiB", "0"),
+        Field("contained", Kind.BOOL, "whether the process runs in a container", "in_container", default="no"),
         Field("cpu_util_pct", Kind.FLOAT, "CPU utilization since the last sample", "util", "% of a core", "0"),
     ),
     aliases={
@@ -213,7 +258,9 @@ VERB = Verb(
     },
     default_fields="job,user,cmd",
     run=run,
+    privacy=Privacy.OWNED,
     default_format="csv",
     everyone=True,
+    check=check,
     write=write,
 )  # fmt: skip

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
 from sonar.errors import SonarError, UsageError
-from sonar.verbs.declare import Field, Kind, Option, Reads, Result, Shared, Verb
+from sonar.verbs.declare import Field, Kind, Option, Privacy, Reads, Result, Shared, Verb
 
 if TYPE_CHECKING:
     from sonar.render.formats import Format
@@ -57,6 +57,7 @@ VERB = Verb(
     aliases={},
     default_fields="text",
     run=run,
+    privacy=Privacy.PUBLIC,  # who asks decides which directories are looked at
     shared=Shared(0),
     reads=Reads.REPORTS,
     everyone=True,

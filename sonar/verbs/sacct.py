@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sonar.errors import UsageError
-from sonar.verbs.declare import Field, Kind, Option, OptionType, Reads, Result, Shared, Verb
+from sonar.verbs.declare import Field, Kind, Option, OptionType, Privacy, Reads, Result, Shared, Verb
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,6 +78,8 @@ def _is_chosen(job: dict[str, Any], options: Mapping[str, Any], hosts: "HostPatt
     for name in ("user", "account", "partition"):
         if options[name] and job[name] not in options[name]:
             return False
+    if job["user"] in options["exclude-user"]:
+        return False
     if options["state"] and job["state"] not in {state.upper() for state in options["state"]}:
         return False
     if options["job"] and not {job["job"], job["array_job"], job["het_job"]} & set(options["job"]):
@@ -112,6 +114,7 @@ def check(options: Mapping[str, Any]) -> None:
 _OPTIONS = (
     Option("state", "jobs in this state, such as COMPLETED", repeat=True, metavar="STATE"),
     Option("user", "jobs of this user", short="u", repeat=True, metavar="NAME"),
+    Option("exclude-user", "no jobs of this user", repeat=True, metavar="NAME"),
     Option("account", "jobs on this account", repeat=True, metavar="NAME"),
     Option("partition", "jobs in this partition", repeat=True, metavar="NAME"),
     Option(
@@ -190,6 +193,7 @@ VERB = Verb(
     aliases={"All": tuple(field.name for field in _FIELDS)},
     default_fields="JobID,JobName,User,Account,rcpu,rmem",
     run=run,
+    privacy=Privacy.OWNED,
     shared=Shared.WINDOW | Shared.HOST | Shared.FORMAT,
     reads=Reads.TOPICS,
     everyone=True,

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from sonar.verbs.declare import Field, Kind, Reads, Result, Shared, Verb
+from sonar.verbs.declare import Field, Kind, Privacy, Reads, Result, Shared, Verb
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,6 +43,7 @@ VERB = Verb(
     aliases={"all": ("timestamp", "nodes", "states"), "All": ("Timestamp", "Nodes", "States")},
     default_fields="nodes,states",
     run=run,
+    privacy=Privacy.PUBLIC,
     shared=Shared.WINDOW | Shared.HOST | Shared.FORMAT,
     reads=Reads.TOPICS,
     everyone=True,

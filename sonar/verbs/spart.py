@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from sonar.verbs.declare import Field, Kind, Reads, Result, Shared, Verb
+from sonar.verbs.declare import Field, Kind, Privacy, Reads, Result, Shared, Verb
 from sonar.verbs.snode import about_hosts
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ VERB = Verb(
     aliases={"all": ("timestamp", "part", "nodes"), "All": ("Timestamp", "Partition", "Nodes")},
     default_fields="part,nodes",
     run=run,
+    privacy=Privacy.PUBLIC,
     shared=Shared.WINDOW | Shared.HOST | Shared.FORMAT,
     reads=Reads.TOPICS,
     everyone=True,

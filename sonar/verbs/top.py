@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, TextIO
 
 from sonar.times import minute_text
-from sonar.verbs.declare import Field, Kind, Reads, Result, Shared, Verb
+from sonar.verbs.declare import Field, Kind, Privacy, Reads, Result, Shared, Verb
 
 if TYPE_CHECKING:
     from sonar.render.formats import Format
@@ -68,6 +68,7 @@ VERB = Verb(
     aliases={},
     default_fields="host,time,cores",
     run=run,
+    privacy=Privacy.PUBLIC,
     shared=Shared.WINDOW | Shared.HOST,
     reads=Reads.TOPICS,
     everyone=True,

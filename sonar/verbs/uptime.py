@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from sonar.errors import UsageError
 from sonar.times import MINUTE
-from sonar.verbs.declare import Field, Kind, Option, OptionType, Result, Verb
+from sonar.verbs.declare import Field, Kind, Option, OptionType, Privacy, Result, Verb
 
 if TYPE_CHECKING:
     from sonar.verbs.query import Query
@@ -77,6 +77,7 @@ VERB = Verb(
     aliases={"all": ("device", "host", "state", "start", "end")},
     default_fields="all",
     run=run,
+    privacy=Privacy.PUBLIC,
     takes_config=True,
     everyone=True,
     check=check,

@@ -1,221 +1,216 @@
-"""The query server's application: who may ask, what may be asked, and the pages."""
+"""The query server's application: its endpoints, and what stands at each.
+
+/ping                      alive (answered before anything else, see sonar.serve.gate)
+/ready, /metrics           able to answer; counts for Prometheus
+/VERB, /api/v0/VERB        questions; see sonar.web.answers
+/api/v2/...                facts and series of clusters and nodes; see sonar.web.v2
+/openapi.json, /api        the description of all that
+/, /c/CLUSTER/...          pages; see sonar.web.pages
+/login, /logout            see sonar.web.login
+/static/..., /q/...        scripts and styles; a site's own pages
+*.html                     addresses of the dashboard of old
+"""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
 
 import sonar
 from sonar import verbs
-from sonar.config.clusters import Clusters, UnknownClusterError
-from sonar.errors import SonarError, UsageError
+from sonar.serve.passwords import Identity, Role
 from sonar.times import present
-from sonar.web.questions import ask
+from sonar.web import login
+from sonar.web.answers import answer
+from sonar.web.assets import asset_of, assets
+from sonar.web.endpoint import Content, Endpoint, NotFoundError, Style, Work, failure, security_headers
+from sonar.web.login import Redirect
+from sonar.web.pages import PAGES, Page, show
+from sonar.web.workers import Lane
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import Response
-    from starlette.staticfiles import StaticFiles
-    from starlette.types import Message, Receive, Scope, Send
 
-    from sonar.serve.identities import Identities
+    from sonar.web.site import Site
 
-__all__ = ["Site", "application"]
+__all__ = ["application"]
 
-_HERE = Path(__file__).parent
-_WORKERS = 2
-_MOST_WAITING = 32
-_RETRY_AFTER_S = 5
-_CHALLENGE = 'Basic realm="Sonar", charset="UTF-8"'
-
-# No script, style, font or picture of another origin, none inside the page, and no frame around it.
-_SECURITY_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Vary": "Authorization",
-}
-_HSTS = "max-age=31536000"
-
-_log = logging.getLogger("sonalyzed")
-
-_T = TypeVar("_T")
-_Handler = Callable[["Request"], Awaitable["Response"]]
+_YEAR_S = 365 * 86400
+_POSTS = ("POST",)
 
 
-class _BusyError(SonarError):
-    """As many questions wait as may wait."""
-
-
-class Site:
-    """What the server serves: the clusters, the people who may ask, and the threads that answer."""
-
-    def __init__(self, clusters: Clusters, identities: "Identities | None") -> None:
-        self.clusters = clusters
-        self.identities = identities
-        self.answered = 0
-        self.failed = 0
-        self._workers = ThreadPoolExecutor(_WORKERS, "analysis")
-        self._in_progress = 0
-        self._templates: Environment | None = None
-
-    async def work(self, function: Callable[[], _T]) -> _T:
-        """Return what a function returns that may take long, in a thread. Raise SonarError if too many wait."""
-        if self._in_progress >= _WORKERS + _MOST_WAITING:
-            raise _BusyError("too many questions at once")
-        self._in_progress += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._workers, function)
-        finally:
-            self._in_progress -= 1
-
-    def page(self, template: str, **facts: object) -> str:
-        """Return a page; texts in it are escaped."""
-        if self._templates is None:
-            from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-            self._templates = Environment(
-                loader=FileSystemLoader(_HERE / "templates"),
-                autoescape=True,
-                undefined=StrictUndefined,
-                trim_blocks=True,
-                lstrip_blocks=True,
-            )
-        return self._templates.get_template(template).render(version=sonar.__version__, **facts)
-
-    def status(self) -> str:
-        """Return one line for `systemctl status`."""
-        return f"{self.answered} questions answered, {self.failed} failed, {self._in_progress} in progress"
-
-
-def application(site: Site) -> "Starlette":
+def application(site: "Site") -> "Starlette":
     """Return the ASGI application."""
     from starlette.applications import Starlette
-    from starlette.routing import Mount, Route
-    from starlette.staticfiles import StaticFiles
+    from starlette.routing import Route
 
-    def route(path: str, handler: _Handler) -> Route:
-        return Route(path, _guarded(site, handler), methods=["GET"])
+    routes = []
 
-    return Starlette(
-        routes=[
-            *(route(f"/{name}", partial(_answer, site, name)) for name in verbs.NAMES),
-            route("/", partial(_clusters_page, site)),
-            route("/c/{cluster}", partial(_cluster_page, site)),
-            route("/version", _version),
-            Mount("/static", _Headed(StaticFiles(directory=_HERE / "static"))),
-        ],
-        exception_handlers={404: _not_found, 405: _bad_method},
+    def add(
+        path: str,
+        handler: Callable[["Site", "Request", Identity], Awaitable[Content | Work]],
+        *,
+        style: Style = Style.PLAIN,
+        needs: Role | None = Role.USER,
+        methods: tuple[str, ...] = ("GET", "HEAD"),
+    ) -> None:
+        endpoint = Endpoint(site, path, partial(handler, site), style, needs, methods)
+        routes.append(Route(path, endpoint))
+
+    for page in PAGES:
+        add(page.path, partial(_page, page), style=Style.PAGE, needs=page.needs)
+    for name in (*verbs.NAMES, *verbs.ALIASES):
+        add(f"/{name}", partial(_answer, name, as_json_string=False))
+        add(f"/api/v0/{name}", partial(_answer, name, as_json_string=True), style=Style.JSON)
+    add("/version", _version, needs=None)
+    add("/metrics", _metrics, needs=Role.SUPPORT)
+    add("/openapi.json", _openapi, style=Style.JSON, needs=None)
+    add("/login", _login, style=Style.PAGE, needs=None, methods=("GET", "HEAD", "POST"))
+    add("/logout", login.log_out, style=Style.PAGE, needs=None, methods=_POSTS)
+    add("/static/{name:path}", _static, needs=None)
+    add("/q/{name:path}", _site_page)
+    add("/q", _site_page_root)
+    for old in _OLD_ADDRESSES:
+        add(f"/{old}", _moved, style=Style.PAGE, needs=None)
+    app = Starlette(routes=routes, exception_handlers={404: _not_found})
+    app.router.redirect_slashes = False
+    return app
+
+
+async def _answer(verb: str, site: "Site", request: "Request", who: Identity, *, as_json_string: bool) -> Work:
+    parameters = request.query_params.multi_items()
+    accept = request.headers.get("accept", "")
+    return Work(Lane.QUESTION, answer, (site.clusters, who, present(), verb, parameters, accept, as_json_string))
+
+
+async def _page(page: Page, site: "Site", request: "Request", who: Identity) -> Work:
+    snapshot = None
+    if page.snapshot is not None:
+        from sonar.web.questions import Asker
+
+        cluster = Asker(site.clusters, who, 0).cluster(request.path_params["cluster"])
+        snapshot = await site.snapshots.get(page.snapshot, cluster)
+    parameters = request.query_params.multi_items()
+    arguments: tuple[Any, ...] = (
+        page.path,
+        site.clusters,
+        who,
+        present(),
+        dict(request.path_params),
+        parameters,
+        snapshot,
     )
+    if page.of_server is not None:
+        arguments = (*arguments, page.of_server(site))
+    return Work(Lane.PAGE, show, arguments)
 
 
-def _guarded(site: Site, handler: _Handler) -> _Handler:
-    """Return a handler that lets in only who may ask, and turns errors into answers."""
-    from starlette.responses import PlainTextResponse
-
-    async def guarded(request: "Request") -> "Response":
-        if not await _is_let_in(site, request):
-            response: Response = PlainTextResponse("Unauthorized", 401, {"WWW-Authenticate": _CHALLENGE})
-        else:
-            try:
-                response = await handler(request)
-                site.answered += 1
-            except _BusyError as error:
-                response = PlainTextResponse(str(error), 503, {"Retry-After": str(_RETRY_AFTER_S)})
-            except UnknownClusterError as error:
-                response = PlainTextResponse(str(error), 404)
-            except UsageError as error:
-                response = PlainTextResponse(str(error), 400)
-            except SonarError as error:
-                site.failed += 1
-                _log.warning("%s fails: %s", request.url.path, error)
-                response = PlainTextResponse(_without_paths(site, str(error)), 400)
-        response.headers.update(_SECURITY_HEADERS | {"Cache-Control": "no-store"})
-        if request.url.scheme == "https":
-            response.headers["Strict-Transport-Security"] = _HSTS
-        return response
-
-    return guarded
+async def _version(_site: "Site", _request: "Request", _who: Identity) -> Content:
+    return Content(f"sonalyzed {sonar.__version__}\n".encode())
 
 
-async def _is_let_in(site: Site, request: "Request") -> bool:
-    """Return whether the request carries the name and password of somebody who may ask."""
-    if site.identities is None:
-        return True
-    from sonar.serve.identities import basic_credentials
-
-    pair = basic_credentials(request.headers.get("authorization", "").encode("latin-1"))
-    return pair is not None and await site.identities.verify(*pair) is not None
+async def _metrics(site: "Site", _request: "Request", _who: Identity) -> Content:
+    return Content(site.metrics.text(), "text/plain; version=0.0.4; charset=utf-8")
 
 
-def _without_paths(site: Site, text: str) -> str:
-    """Return an error's text without the place of the data on this server."""
-    for directory in (site.clusters.data, site.clusters.config):
-        if directory is not None:
-            text = text.replace(str(directory), "…")
-    return text
+async def _openapi(_site: "Site", _request: "Request", _who: Identity) -> Content:
+    from sonar.web.openapi import document
+
+    return Content(document(), "application/json")
 
 
-async def _answer(site: Site, verb: str, request: "Request") -> "Response":
+async def _login(site: "Site", request: "Request", who: Identity) -> Content:
+    return await (login.log_in if request.method == "POST" else login.login_page)(site, request, who)
+
+
+async def _static(_site: "Site", request: "Request", _who: Identity) -> Content:
+    asset = assets().get(request.path_params["name"])
+    if asset is None:
+        raise NotFoundError("404 page not found")
+    is_current = request.query_params.get("v") == asset.tag
+    headers = {"cache-control": f"max-age={_YEAR_S}, immutable" if is_current else "max-age=300"}
+    headers["vary"] = "Accept-Encoding"
+    if "gzip" in request.headers.get("accept-encoding", "") and len(asset.gzipped) < len(asset.content):
+        return Content(asset.gzipped, asset.media_type, headers={**headers, "content-encoding": "gzip"}, private=False)
+    return Content(asset.content, asset.media_type, headers=headers, private=False)
+
+
+async def _site_page(site: "Site", request: "Request", _who: Identity) -> Content:
+    """Return a file that the site's administrators put there; names with a dot or slash in front are no files."""
+    name = request.path_params["name"]
+    if site.site_pages is not None:
+        path = site.site_pages / name
+        is_inside = name and not any(part.startswith(".") or not part for part in name.split("/")) and "\0" not in name
+        if (
+            is_inside
+            and await asyncio.to_thread(path.is_file)
+            and path.resolve().is_relative_to(site.site_pages.resolve())
+        ):
+            asset = await asyncio.to_thread(asset_of, path)
+            return Content(asset.content, asset.media_type)
+    if name == "jobquery.html":
+        raise Redirect(_moved_to(request, "jobs"))
+    raise NotFoundError("404 page not found")
+
+
+async def _site_page_root(_site: "Site", _request: "Request", _who: Identity) -> Content:
+    return Content(b"", status=301, headers={"location": "/q/"})
+
+
+# The dashboard of old: which of the pages of today stands where its page was.
+_OLD_ADDRESSES = {
+    "index.html": "",
+    "dash2.html": "overview",
+    "machine-detail.html": "node",
+    "subcluster.html": "group",
+    "violators.html": "violations",
+    "violator.html": "violations",
+    "deadweight.html": "violations",
+    "jobquery.html": "jobs",
+}
+
+
+async def _moved(_site: "Site", request: "Request", _who: Identity) -> Content:
+    raise Redirect(_moved_to(request, _OLD_ADDRESSES[request.url.path.removeprefix("/")]))
+
+
+def _moved_to(request: "Request", kind: str) -> str:
+    """Return today's address of a page of old; those pages took the cluster `ml` if none was given."""
+    given = dict(request.query_params)
+    cluster = quote(given.pop("cluster", "" if kind == "jobs" else "ml"), "")
+    if not kind or not cluster:
+        return "/"
+    match kind:
+        case "node" if given.get("host"):
+            return f"/c/{cluster}/node/{quote(given['host'], '')}"
+        case "group" if given.get("subcluster"):
+            return f"/c/{cluster}/group/{quote(given['subcluster'], '')}"
+        case "violations" if given.get("user"):
+            return f"/c/{cluster}/violations/{quote(given['user'], '')}"
+        case "violations":
+            return f"/c/{cluster}/violations"
+        case "jobs":
+            renamed = {"min-peak-cpu": "min-cpu-peak", "min-peak-mem": "min-mem-peak"}
+            query = urlencode(
+                [
+                    (renamed.get(name, name), value)
+                    for name, value in request.query_params.multi_items()
+                    if name != "cluster"
+                ]
+            )
+            return f"/c/{cluster}/jobs" + (f"?{query}" if query else "")
+    return f"/c/{cluster}"
+
+
+async def _not_found(request: "Request", error: Exception) -> "Response":
     from starlette.responses import Response
 
-    parameters = request.query_params.multi_items()
-    reply = await site.work(partial(ask, verb, parameters, site.clusters, now=present()))
-    return Response(reply.body, media_type=reply.media_type)
-
-
-async def _clusters_page(site: Site, _request: "Request") -> "Response":
-    from starlette.responses import HTMLResponse
-
-    names = await site.work(site.clusters.names)
-    return HTMLResponse(site.page("clusters.html", title="Clusters", clusters=names))
-
-
-async def _cluster_page(site: Site, request: "Request") -> "Response":
-    from starlette.responses import HTMLResponse
-
-    from sonar.web.overview import overview
-
-    cluster = site.clusters.find(request.path_params["cluster"])
-    shown = await site.work(partial(overview, site.clusters, cluster, now=present()))
-    return HTMLResponse(site.page("cluster.html", title=cluster, shown=shown))
-
-
-async def _version(_request: "Request") -> "Response":
-    from starlette.responses import PlainTextResponse
-
-    return PlainTextResponse(f"sonalyzed {sonar.__version__}\n")
-
-
-async def _not_found(_request: "Request", _error: Exception) -> "Response":
-    from starlette.responses import PlainTextResponse
-
-    return PlainTextResponse("404 page not found\n", 404, _SECURITY_HEADERS)
-
-
-async def _bad_method(_request: "Request", _error: Exception) -> "Response":
-    from starlette.responses import PlainTextResponse
-
-    return PlainTextResponse("Bad method", 405, _SECURITY_HEADERS | {"Allow": "GET, HEAD"})
-
-
-class _Headed:
-    """Static files with the security headers; they are no secret, and may be kept for an hour."""
-
-    def __init__(self, files: "StaticFiles") -> None:
-        self._files = files
-
-    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
-        async def send_headed(message: "Message") -> None:
-            if message["type"] == "http.response.start":
-                headers = _SECURITY_HEADERS | {"Cache-Control": "max-age=3600"}
-                extra = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-                message["headers"] = [*message["headers"], *extra]
-            await send(message)
-
-        await self._files(scope, receive, send_headed)
+    is_api = request.url.path.startswith("/api/")
+    content = failure(Style.JSON if is_api else Style.PLAIN, HTTPStatus.NOT_FOUND, "404 page not found")
+    return Response(
+        content.body, 404, security_headers(request.url.scheme) | {"Cache-Control": "no-store"}, content.media_type
+    )

@@ -1,55 +1,112 @@
-"""Questions over HTTP: the parameters of a request become a query, and the answer is the text the CLI would print.
+"""Asking a verb on somebody's behalf: the only way from the server, its pages and its interfaces to an analysis."""
 
-    GET /VERB?cluster=NAME&option=value&...
-
-Parameters are the long options of the verb; one that may be repeated on the command line may be so here. A flag is
-`true`, or the word that clients of old send for it. Nothing in a parameter can become another option or a path.
-"""
-
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import StringIO
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from sonar import verbs
-from sonar.config.clusters import Clusters
+from sonar.config.clusters import Clusters, UnknownClusterError
 from sonar.errors import UsageError
-from sonar.verbs.declare import OptionType, Reads
+from sonar.names import ClusterName
+from sonar.verbs.declare import OptionType, Reads, Result, Verb
+from sonar.web.privacy import narrowed, restricted
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from sonar.render.formats import Format
+    from sonar.serve.passwords import Identity
 
-__all__ = ["Reply", "ask"]
+__all__ = ["Answered", "Asker", "question_of"]
 
-_MEDIA_TYPES = {"json": "application/json", "csv": "text/csv; charset=utf-8", "csvnamed": "text/csv; charset=utf-8"}
-_TEXT = "text/plain; charset=utf-8"
-_HTML = "text/html; charset=utf-8"
-_NAME = re.compile(r"[a-z][a-z-]*", re.ASCII)
+_LONGEST_NAME = 80  # of what a message repeats
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """The answer to a question."""
+class Answered:
+    """What a verb answered, cut to what the asker may see, and how it is to be written."""
 
-    body: str
-    media_type: str
+    verb: Verb
+    result: Result
+    fmt: "Format"
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows as values."""
+        return self.result.rows.to_pylist()
+
+    def texts(self) -> list[dict[str, str]]:
+        """Return the rows as the texts of their fields."""
+        from sonar.render.formats import texts
+
+        columns = {field.name: texts(self.result.rows, field, self.fmt) for field in self.fmt.fields}
+        return [{name: column[at] for name, column in columns.items()} for at in range(len(self.result.rows))]
 
 
-def ask(verb_name: str, parameters: Sequence[tuple[str, str]], clusters: Clusters, *, now: int) -> Reply:
-    """Answer a question. Raise UsageError for bad parameters, UnknownClusterError, SonarError for what else fails."""
-    from sonar.render.formats import format_help, write_result
-    from sonar.verbs.parameters import REMOTE_TRUE, options_of, query_of
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Somebody who asks, at some instant."""
 
-    verb = verbs.verb(verb_name)
+    clusters: Clusters
+    who: "Identity"
+    now: int
+
+    def cluster_names(self) -> list[ClusterName]:
+        """Return the clusters that this one may ask about."""
+        aliases = self.clusters.aliases()
+        return [name for name in self.clusters.names() if self.who.may_ask(name, aliases)]
+
+    def cluster(self, text: str) -> ClusterName:
+        """Return the cluster of a name or alias; raise UnknownClusterError also for one that is somebody else's."""
+        name = self.clusters.find(text)
+        if not self.who.may_ask(name, self.clusters.aliases()):
+            raise UnknownClusterError(f"no cluster {text[:_LONGEST_NAME]!r}")
+        return name
+
+    def reports_of(self, cluster: ClusterName) -> tuple[Path, ...]:
+        """Return the directories of a cluster's reports that this one may read: see `sonar.report.audience`."""
+        if self.clusters.reports is None:
+            return ()
+        audiences = ("admin", "login", "public") if self.who.accounts is None else ("login", "public")
+        return tuple(self.clusters.reports / cluster / audience for audience in audiences)
+
+    def ask(self, verb_name: str, cluster: ClusterName | None, given: Mapping[str, Sequence[str]]) -> Answered:
+        """Return a verb's answer about a cluster; None is for a verb that is about the site."""
+        from sonar.verbs.parameters import query_of
+        from sonar.verbs.rows import chosen
+
+        verb = verbs.verb(verb_name)
+        question = narrowed(verb, given, self.who)
+        clusters = self.clusters
+        data: Path | tuple[Path, ...] = ()
+        nodes = None
+        reports: tuple[Path, ...] = ()
+        if cluster is not None:
+            data = clusters.data / cluster
+            nodes = clusters.nodes(cluster) if verb.takes_config else None
+            reports = self.reports_of(cluster)
+        query, fmt = query_of(verb, question, data=data, nodes=nodes, clusters=clusters, reports=reports, now=self.now)
+        # Rows that are not to be seen go before anything else looks at rows: no count or order may tell of them.
+        result = restricted(verb, verb.run(query), self.who, aliases=clusters.aliases())
+        return Answered(verb, chosen(verb, result, query), fmt)
+
+
+def question_of(verb: Verb, parameters: Sequence[tuple[str, str]]) -> tuple[str | None, dict[str, list[str]]]:
+    """Return the cluster's name, and the texts of each option, of a request's parameters. Raise UsageError.
+
+    Nothing in a parameter can become another option, a path, or a flag that has a value.
+    """
+    from sonar.verbs.parameters import REMOTE_TRUE, options_of
+
     types = {option.name: option.type for option in options_of(verb) if not option.local}
     given: dict[str, list[str]] = {}
     names = []
     for name, value in parameters:
         if name == "cluster":
             names.append(value)
-        elif not _NAME.fullmatch(name) or name not in types:
-            raise UsageError(f"Bad parameter {name[:80]}")
+        elif name not in types or types[name] is OptionType.PATH:
+            raise UsageError(f"Bad parameter {name[:_LONGEST_NAME]}")
+        elif "\0" in value:
+            raise UsageError(f"Bad parameter {name}: a text without NUL")
         elif types[name] is not OptionType.FLAG:
             given.setdefault(name, []).append(value)
         elif value in {"true", REMOTE_TRUE}:
@@ -58,21 +115,10 @@ def ask(verb_name: str, parameters: Sequence[tuple[str, str]], clusters: Cluster
             raise UsageError(f"Bad parameter {name}: a flag is true or false")
     if len(names) > 1:
         raise UsageError("Bad parameter cluster")
-    if given.get("fmt", [""])[0].startswith("help"):
-        return Reply(format_help(verb), _TEXT)
-    data: Path | tuple[Path, ...] = ()
-    nodes = None
-    reports: tuple[Path, ...] = ()
-    if verb.reads is not Reads.SITE:
-        if not names or not names[0]:
-            raise UsageError("Missing `cluster`")
-        cluster = clusters.find(names[0])
-        data = clusters.data / cluster
-        nodes = clusters.nodes(cluster) if verb.takes_config else None
-        if clusters.reports:
-            reports = (clusters.reports / cluster / "login", clusters.reports / cluster / "public")
-    query, fmt = query_of(verb, given, data=data, nodes=nodes, clusters=clusters, reports=reports, now=now)
-    out = StringIO()
-    write_result(verb, verb.answer(query), fmt, out)
-    media_type = _HTML if "html" in fmt.words else _MEDIA_TYPES.get(fmt.style.value, _TEXT)
-    return Reply(out.getvalue(), media_type)
+    if verb.reads is Reads.SITE:
+        if names:
+            raise UsageError("Bad parameter cluster: this is about all clusters")
+        return None, given
+    if not names or not names[0]:
+        raise UsageError("Missing `cluster`")
+    return names[0], given

@@ -1,17 +1,27 @@
 """The command sonalyzed: its options, and the server's life."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sonar
 from sonar import log
 from sonar.errors import SonarError, UsageError
-from sonar.serve.options import add_listening_options
+from sonar.serve.options import add_listening_options, byte_count
+
+if TYPE_CHECKING:
+    from sonar.web.site import Site
 
 __all__ = ["main", "parser"]
 
 _LARGEST_BODY = 64 << 10
+_SESSION_CREDENTIAL = "session-key"
+_SHORTEST_KEY = 32
+# An answer may be long, and its reader slow: what a question takes is bounded by --query-time and --query-memory.
+_LONGEST_REQUEST_S = 3600.0
+_MOST_REQUESTS = 1024
 
 
 def parser() -> argparse.ArgumentParser:
@@ -27,9 +37,19 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--cluster-config", type=Path, metavar="DIR", help="where CLUSTER-config.json and cluster-aliases.json are"
     )
-    who = made.add_mutually_exclusive_group(required=True)
-    who.add_argument("--password-file", type=Path, metavar="FILE", help="who may ask: lines USER:PASSWORD")
+    made.add_argument("--reports", type=Path, metavar="DIR", help="where the clusters' reports are, see report(8)")
+    made.add_argument("--site-pages", type=Path, metavar="DIR", help="a site's own pages, served below /q/")
+    who = made.add_mutually_exclusive_group()
+    who.add_argument("--password-file", type=Path, metavar="FILE", help="who may ask, see sonar-passwords(5)")
     who.add_argument("--allow-anonymous", action="store_true", help="let everybody ask")
+    made.add_argument("--session-key", type=Path, metavar="FILE", help="what signs cookies (credential session-key)")
+    limits = made.add_argument_group("what questions may take")
+    limits.add_argument("--queries", type=_count, default=2, metavar="N", help="run so many at a time (%(default)s)")
+    limits.add_argument("--waiting", type=_count, default=64, metavar="N", help="let so many wait (%(default)s)")
+    limits.add_argument("--query-time", type=_count, default=120, metavar="S", help="seconds for each (%(default)s)")
+    limits.add_argument(
+        "--query-memory", type=byte_count, default=byte_count("2G"), metavar="SIZE", help="memory for each (2G)"
+    )
     add_listening_options(made)
     return made
 
@@ -38,36 +58,76 @@ def main(argv: Sequence[str]) -> int:
     """Serve until told to stop."""
     args = parser().parse_args(argv)
     log.setup("sonalyzed", verbose=args.verbose)
-    if not args.data.is_dir():
-        raise UsageError(f"--data is no directory: '{args.data}'")
-    if args.cluster_config is not None and not args.cluster_config.is_dir():
-        raise UsageError(f"--cluster-config is no directory: '{args.cluster_config}'")
+    if args.password_file is None and not args.allow_anonymous:
+        raise UsageError("who may ask? Want --password-file FILE, or --allow-anonymous")
+    for option in ("data", "cluster_config", "reports", "site_pages"):
+        directory = getattr(args, option)
+        if directory is not None and not directory.is_dir():
+            raise UsageError(f"--{option.replace('_', '-')} is no directory: '{directory}'")
 
+    from sonar.serve.server import Limits, TlsFiles, listeners_of, serve
+    from sonar.web.app import application
+
+    site = _site(args)
+    listeners = listeners_of(args.listen, args.listen_tls)
+    site.workers.start()
+    try:
+        return serve(
+            application(site),
+            listeners,
+            name="sonalyzed",
+            status=site.status,
+            healthy=site.is_well,
+            obstacle=site.workers.obstacle,
+            tls=TlsFiles.find(args.tls_cert, args.tls_key),
+            on_reload=site.identities.reload if site.identities is not None else None,
+            limits=Limits(body_bytes=_LARGEST_BODY, request_s=_LONGEST_REQUEST_S, concurrent=_MOST_REQUESTS),
+            port_file=args.port_file,
+        )
+    finally:
+        site.workers.stop()
+
+
+def _site(args: argparse.Namespace) -> "Site":
     from sonar.config.clusters import Clusters
     from sonar.serve.identities import Identities
-    from sonar.serve.server import Limits, TlsFiles, listeners_of, serve
-    from sonar.web.app import Site, application
+    from sonar.web.site import Site
+    from sonar.web.workers import WorkLimits
 
-    clusters = Clusters(args.data.absolute(), args.cluster_config and args.cluster_config.absolute())
-    identities = None if args.allow_anonymous else Identities.load(args.password_file)
-    site = Site(clusters, identities)
-
-    async def healthy() -> bool:
-        """Whether a question gets through to the data and back: the list of clusters, by the threads that answer."""
-        try:
-            await site.work(clusters.names)
-        except (SonarError, OSError):
-            return False
-        return True
-
-    return serve(
-        application(site),
-        listeners_of(args.listen, args.listen_tls),
-        name="sonalyzed",
-        status=site.status,
-        healthy=healthy,
-        tls=TlsFiles.find(args.tls_cert, args.tls_key),
-        on_reload=identities.reload if identities is not None else None,
-        limits=Limits(body_bytes=_LARGEST_BODY),
-        port_file=args.port_file,
+    clusters = Clusters(
+        args.data.absolute(),
+        args.cluster_config and args.cluster_config.absolute(),
+        args.reports and args.reports.absolute(),
     )
+    identities = None if args.allow_anonymous else Identities.load(args.password_file)
+    limits = WorkLimits(
+        questions=args.queries, waiting=args.waiting, time_s=args.query_time, memory_bytes=args.query_memory
+    )
+    site = Site(clusters, identities, limits, args.site_pages and args.site_pages.absolute())
+    if (key := _session_key(args.session_key)) is not None:
+        site.session_key = key
+    return site
+
+
+def _session_key(given: Path | None) -> bytes | None:
+    """Return the key that signs cookies, from the option or systemd's credentials; None: a new one at each start."""
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    path = given or (Path(directory, _SESSION_CREDENTIAL) if directory else None)
+    if path is None or (given is None and not path.exists()):
+        return None
+    try:
+        key = path.read_bytes().strip()
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise SonarError(f"cannot read session key '{path}': {error.strerror}") from None
+    if given is not None and mode & 0o077:
+        raise SonarError(f"session key '{path}' is open to group or others: chmod 600 it")
+    if len(key) < _SHORTEST_KEY:
+        raise SonarError(f"session key '{path}' is shorter than {_SHORTEST_KEY} bytes")
+    return key
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 1_000_000):
+        raise argparse.ArgumentTypeError(f"bad number {text!r}: want 1 or more")
+    return int(text)

@@ -2,13 +2,12 @@
 
 import errno
 import os
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from sonar.node.outputs import FileOutput, SpoolOutput
+from sonar.node.spool import Spool
 
 
 def test_line_after_a_torn_one_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,20 +46,13 @@ def test_file_that_was_moved_away_is_made_again(tmp_path: Path) -> None:
     assert [path.read_bytes() for path in (tmp_path / "log.1", target)] == [b"first\n", b"second\n"]
 
 
-def test_spool_gets_each_sample_with_its_kind_and_content_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    put: list[tuple[object, ...]] = []
-
-    class Spool:
-        def __init__(self, directory: Path) -> None:
-            self.directory = directory
-
-        def put(self, kind: str, data: bytes, content_type: str) -> Path:
-            put.append((self.directory, kind, data, content_type))
-            return self.directory / kind
-
-    monkeypatch.setitem(sys.modules, "sonar.node.spool", SimpleNamespace(Spool=Spool))
+def test_spool_gets_each_sample_with_its_kind_and_content_type(tmp_path: Path) -> None:
     output = SpoolOutput(tmp_path, "text/csv")
     output.put(b"one\n")
+    output.put(b"{}\n", "sysinfo")
     output.put(b"two\n")
 
-    assert put == [(tmp_path, "sample", b"one\n", "text/csv"), (tmp_path, "sample", b"two\n", "text/csv")]
+    entries = Spool(tmp_path).entries()
+    assert [(one.kind, one.content_type, one.path.read_bytes()) for one in entries] == [
+        ("sample", "text/csv", b"one\n"), ("sysinfo", "application/json", b"{}\n"), ("sample", "text/csv", b"two\n"),
+    ]  # fmt: skip

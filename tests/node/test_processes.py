@@ -1,6 +1,8 @@
 """Processes read from a fake /proc, whose numbers we know."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -313,3 +315,23 @@ def test_host_that_cannot_be_read_is_an_error(proc: FakeProc, file: str, damage:
 
     with pytest.raises(SamplingError, match="cannot sample"):
         sample(proc)
+
+
+def test_processes_that_we_may_not_look_at_are_told_once_and_cost_no_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proc = FakeProc(tmp_path / "proc")
+    proc.add(10, "mine")
+    proc.add(11, "hidden")
+    real_open = os.open
+
+    def open_as_others(path: Any, *arguments: Any, **options: Any) -> Any:
+        if str(path).endswith("/11"):
+            raise PermissionError(1, "Operation not permitted", str(path))
+        return real_open(path, *arguments, **options)
+
+    monkeypatch.setattr("os.open", open_as_others)
+    sample = Sampler(cluster="fox", host="h", proc=proc.root).sample()
+
+    assert [record.cmd for record in sample.records] == ["mine"]
+    assert sample.errors == ("may not look at processes of other users (hidepid of proc(5))",)

@@ -493,10 +493,8 @@ def uptime(question: Question, samples: list[Sample], start: Any, end: Any) -> A
     cutoff = int(question.one("interval")) * 120
     found = []
     for host in sorted({sample["host"] for sample in samples}):
-        probes = sorted(
-            ((s["time"], s["gpufail"]) for s in samples if s["host"] == host and first <= s["time"] <= last),
-            key=lambda probe: probe[0],
-        )
+        told = {(s["time"], -s["gpufail"]) for s in samples if s["host"] == host and first <= s["time"] <= last}
+        probes = sorted(told)  # of one instant, that of a failure first
         if not probes:
             continue
         rows = []

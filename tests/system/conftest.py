@@ -108,7 +108,8 @@ def machine(installed: Path) -> Iterator[Machine]:
         new("/usr/libexec/sonar/cert", "ca")
         new("/usr/libexec/sonar/cert", "server", "localhost", "127.0.0.1")
         new.write("/etc/sonar/ingest-passwords", "node.example.org:up-secret\n", 0o600)
-        new.write("/etc/sonar/query-passwords", "ada:ask-secret\n", 0o600)
+        new("sh", "-c", "echo ask-secret | /usr/libexec/sonar/passwd add ada --query --role admin --stdin")
+        new("journalctl", "--update-catalog")
         new.write("/etc/sonar/upload-auth", "node.example.org:up-secret\n", 0o600)
         new.write(
             "/etc/sonar/node.env",

@@ -79,7 +79,7 @@ def test_the_whole_way_under_systemd(running: Machine) -> None:
     commands = {row["cmd"] for row in json.loads(answer)}
     assert any("systemd" in command for command in commands), answer
     page = curl(running, "--user", "ada:ask-secret", "https://localhost:8087/c/node.example.org")
-    assert "<table" in page
+    assert "<table" in page, running("journalctl", "--no-pager", "-n", "60", "-u", DAEMONS[1])
     assert json.loads(answer)[0]["host"] in page
 
 

@@ -1,80 +1,20 @@
 """sonalyzed as a process: questions, attacks, passwords, headers, and the page."""
 
-import json
 import re
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import urlencode
 
 import pytest
-import trustme
-import urllib3
 
-from sonar.demo.history import NODES, write_config, write_history
+from sonar.demo.history import NODES
 
-LIBEXEC = Path(__file__).resolve().parents[2] / "libexec"
-CLUSTER = "demo.example.org"
+from tests.web.conftest import CLUSTER, LIBEXEC, Server
+
 MAGIC = "xxxxxtruexxxxx"
 QUESTION = {"cluster": CLUSTER, "user": "-", "fmt": "csv,job,user,start,cpu-avg,host"}
-
-
-@dataclass(frozen=True)
-class Server:
-    """A running sonalyzed."""
-
-    url: str
-    http: urllib3.PoolManager
-    data: Path
-    config: Path
-
-    def get(self, path: str, *, method: str = "GET", login: str | None = "ada:s3cret") -> urllib3.BaseHTTPResponse:
-        headers = urllib3.make_headers(basic_auth=login) if login else {}
-        return self.http.request(method, self.url + path, headers=headers, redirect=False, retries=False)
-
-    def ask(self, verb: str, **parameters: str) -> urllib3.BaseHTTPResponse:
-        return self.get(f"/{verb}?{urlencode(parameters)}")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    root = tmp_path_factory.mktemp("site")
-    write_history(root / "data" / CLUSTER, now=int(time.time()))
-    (root / "data" / "empty.example.org").mkdir()
-    write_config(root / f"{CLUSTER}-config.json")
-    (root / "cluster-aliases.json").write_text(json.dumps([{"alias": "demo", "value": CLUSTER}]))
-    passwords = root / "passwords"
-    passwords.write_text("ada:s3cret\n")
-    passwords.chmod(0o600)
-    authority = trustme.CA()
-    certificate = authority.issue_cert("127.0.0.1")
-    certificate.cert_chain_pems[0].write_to_path(root / "tls.crt")
-    certificate.private_key_pem.write_to_path(root / "tls.key")
-    authority.cert_pem.write_to_path(root / "ca.crt")
-    ports = root / "ports"
-    process = subprocess.Popen(
-        [sys.executable, LIBEXEC / "sonalyzed", "--data", root / "data", "--cluster-config", root,
-         "--password-file", passwords, "--listen-tls", "127.0.0.1:0", "--tls-cert", root / "tls.crt",
-         "--tls-key", root / "tls.key", "--port-file", ports],
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    deadline = time.monotonic() + 60
-    while not ports.exists():
-        assert process.poll() is None, process.stderr and process.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    with urllib3.PoolManager(ca_certs=str(root / "ca.crt")) as http:
-        yield Server(f"https://127.0.0.1:{ports.read_text().split()[2]}", http, root / "data", root)
-    process.send_signal(signal.SIGTERM)
-    _, stderr = process.communicate(timeout=30)
-    assert process.returncode == 0, stderr
-    assert "Traceback" not in stderr
-    assert "s3cret" not in stderr
 
 
 def cli(server: Server, *argv: str) -> str:
@@ -90,7 +30,7 @@ def test_ping_needs_no_password(server: Server) -> None:
         assert (response.status, response.data) == (200, b"ok\n" if method == "GET" else b"")
 
 
-@pytest.mark.parametrize("login", [None, "ada:wrong", "eve:s3cret", "ada:", ":s3cret"])
+@pytest.mark.parametrize("login", [None, "ada:wrong", "eve:s3cret", "ada:"])
 def test_nobody_else_gets_an_answer(server: Server, login: str | None) -> None:
     for path in ("/", f"/c/{CLUSTER}", f"/jobs?cluster={CLUSTER}", "/c/nonesuch"):
         response = server.get(path, login=login)
@@ -131,7 +71,7 @@ def test_relative_values_know_the_nodes(server: Server) -> None:
         ("/jobs?cluster=", 400, "Missing `cluster`"),
         ("/jobs?cluster=a&cluster=b", 400, "Bad parameter cluster"),
         ("/jobs?cluster=nonesuch", 404, "no cluster"),
-        ("/jobs?cluster=../../etc", 404, "bad cluster name"),
+        ("/jobs?cluster=../../etc", 400, "bad cluster name"),
         ("/jobs?cluster=demo&data-path=/etc", 400, "Bad parameter data-path"),
         ("/jobs?cluster=demo&config-file=/etc/passwd", 400, "Bad parameter config-file"),
         ("/jobs?cluster=demo&remote=http://x", 400, "Bad parameter remote"),
@@ -150,7 +90,7 @@ def test_relative_values_know_the_nodes(server: Server) -> None:
         ("/static/%2e%2e/app.py", 404, "404"),
         ("/nonesuch", 404, "404"),
         ("/c/nonesuch", 404, "no cluster"),
-        ("/c/%2e%2e", 404, ""),
+        ("/c/%2e%2e", 400, "bad cluster name"),
     ],
 )
 def test_bad_requests_are_refused_and_tell_no_path(server: Server, path: str, status: int, text: str) -> None:
@@ -175,7 +115,7 @@ def test_answers_are_private_and_pages_are_closed_to_other_hosts(server: Server)
     assert "frame-ancestors 'none'" in response.headers["Content-Security-Policy"]
     assert response.headers["Content-Security-Policy"].startswith("default-src 'self'")
     assert response.headers["Cache-Control"] == "no-store"
-    assert response.headers["Vary"] == "Authorization"
+    assert "Authorization" in response.headers["Vary"]
     assert response.headers["Strict-Transport-Security"]
 
 
@@ -206,9 +146,9 @@ def test_the_page_shows_nodes_and_jobs_and_loads_only_from_here(server: Server) 
 
     assert response.headers["Content-Type"] == "text/html; charset=utf-8"
     for machine in NODES:
-        assert machine.name in page
+        assert f'title="{machine.name}"' in page
     assert "Newest sample" in page
-    assert len(re.findall(r'<th scope="row"', page)) > len(NODES)
+    assert len(re.findall(r'<th scope="row"', page)) == len(NODES)
     assert reader.inline == []
     assert reader.loads
     for address in reader.loads:
@@ -228,7 +168,7 @@ def test_texts_from_nodes_are_escaped(server: Server) -> None:
         )
     )
 
-    page = server.get("/c/evil.example.org").data.decode()
+    page = server.get("/c/evil.example.org/jobs").data.decode()
 
     assert command not in page
     assert "&lt;script&gt;" in page

@@ -1,0 +1,72 @@
+"""What the query server is made of: the clusters, those who may ask, the processes that answer, and the counts."""
+
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from sonar.config.clusters import Clusters
+from sonar.serve.passwords import Identity, Role
+from sonar.web.workers import Lane, Workers, WorkLimits
+
+if TYPE_CHECKING:
+    from sonar.serve.identities import Identities
+    from sonar.web.metrics import Metrics
+    from sonar.web.snapshots import Snapshots
+
+__all__ = ["ANYBODY", "Site"]
+
+ANYBODY = Identity("", Role.SUPPORT)
+"""Who asks where nobody needs a password."""
+
+
+class Provider(Protocol):
+    """Another place that knows who somebody is."""
+
+    @property
+    def issuer(self) -> str:
+        """Its address."""
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+
+
+@dataclass(slots=True)
+class Site:
+    """The state of the server."""
+
+    clusters: Clusters
+    identities: "Identities | None"
+    limits: WorkLimits = field(default_factory=WorkLimits)
+    site_pages: Path | None = None
+    session_key: bytes = field(default_factory=lambda: secrets.token_bytes(32))
+    provider: Provider | None = None
+    workers: Workers = field(init=False)
+    metrics: "Metrics" = field(init=False)
+    snapshots: "Snapshots" = field(init=False)
+
+    def __post_init__(self) -> None:
+        from sonar.web.metrics import Metrics
+        from sonar.web.snapshots import Snapshots
+
+        self.workers = Workers(self.limits)
+        self.metrics = Metrics(self.workers)
+        self.snapshots = Snapshots(self.workers, self.clusters)
+
+    async def is_well(self) -> bool:
+        """Return whether a task gets through to the data and back."""
+        try:
+            await self.workers.value(Lane.CHECK, self.clusters.names)
+        except Exception:  # whatever it is, it is not well
+            return False
+        return True
+
+    def status(self) -> str:
+        """Return one line for `systemctl status`."""
+        ended, workers = self.workers.ended, self.workers
+        failed = sum(number for outcome, number in ended.items() if outcome not in ("answered", "cancelled"))
+        return (
+            f"{ended['answered']} questions answered, {failed} failed, {ended['cancelled']} given up by their askers, "
+            f"{sum(workers.running.values())} in progress, {sum(workers.waiting.values())} waiting"
+        )

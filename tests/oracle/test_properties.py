@@ -1,0 +1,155 @@
+"""What must not matter does not: the order of files, how records fall into them, repeats, where hosts are chosen."""
+
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from tests.oracle import generate
+from tests.oracle.records import Sample, csv, samples_of
+from tests.oracle.test_verbs_by_hand import AVERAGES, JOBS, asked
+
+SEEDS = range(12)
+# Questions about everybody, with every quantity; a window of its own, where the data would otherwise give it.
+WINDOW = ["--from=2024-02-29", "--to=2024-03-04"]
+QUESTIONS = {
+    "jobs": ["jobs", "-u-", "--min-samples=1", f"--fmt=csv,{JOBS},{AVERAGES}"],
+    "jobs by host": ["jobs", "-u-", "--min-samples=1", "--merge-none", f"--fmt=csv,{JOBS},{AVERAGES}"],
+    "load": ["load", "--half-hourly", "--compact", "--fmt=csv,host,datetime,cpu,mem,res,gpu,gpumem,gpus"],
+    "uptime": ["uptime", "--interval=4", "--fmt=csv,host,device,state,start,end"],
+    "parse": ["parse", "--clean", "--fmt=csv,host,time,job,user,cmd,pid,cpu_util_pct,mem_gb,gpus"],
+    "metadata": ["metadata", "--fmt=csv,host,earliest,latest"],
+}
+each_question = pytest.mark.parametrize("question", list(QUESTIONS))
+each_seed = pytest.mark.parametrize("seed", SEEDS)
+Files = list[tuple[str, bytes]]
+
+
+def answer(question: str, files: Files, place: Path, *more: str) -> str:
+    return asked([*QUESTIONS[question], *WINDOW, *more], files, place, generate.BASE + 86400, tree=False)
+
+
+def is_ambiguous(files: Files) -> bool:
+    """Whether samples of one process at one instant differ, so that the order of reading decides which one counts."""
+    seen: dict[Any, Sample] = {}
+    for name, content in files:
+        for sample in samples_of(name, content, tree=False)[1]:
+            group = sample["rolledup"] > 0 or sample["pid"] == 0
+            which = sample["ppid"] if group else sample["pid"]
+            names = ("host", "job", "epoch", "user", "cmd", "time")
+            if seen.setdefault((group, which, *(sample[name] for name in names)), sample) != sample:
+                return True
+    return False
+
+
+def unambiguous(seed: int, *, damage: bool = False) -> Files:
+    """Return the files of a log in which the order of reading decides nothing."""
+    chance = Random(f"properties {seed}")
+    while True:
+        files = generate.log(chance, exact=False, damage=damage).files
+        if not is_ambiguous(files):
+            return files
+
+
+def lines_of(content: bytes) -> list[bytes]:
+    """Return the records of a file, each with its line end; a quoted line break stays within its record."""
+    records: list[bytes] = []
+    for line in content.splitlines(keepends=True):
+        if records and records[-1].count(b'"') % 2 and not line.startswith(b"{"):
+            records[-1] += line
+        else:
+            records.append(line)
+    return records
+
+
+@each_question
+@each_seed
+def test_order_of_files_does_not_matter(question: str, seed: int, tmp_path: Path) -> None:
+    files = unambiguous(seed)
+    shuffled = [(f"{at}{name}", content) for at, (name, content) in enumerate(Random(seed).sample(files, len(files)))]
+
+    assert answer(question, shuffled, tmp_path / "b") == answer(question, files, tmp_path / "a")
+
+
+@each_question
+@each_seed
+def test_how_records_fall_into_files_does_not_matter(question: str, seed: int, tmp_path: Path) -> None:
+    chance = Random(seed)
+    files = unambiguous(seed)
+    parts: dict[str, bytes] = {}
+    for name, content in files:
+        for record in lines_of(content):
+            part = f"{chance.randrange(3)}-{name}"
+            parts[part] = parts.get(part, b"") + record
+
+    assert answer(question, list(parts.items()) or files, tmp_path / "b") == answer(question, files, tmp_path / "a")
+
+
+@each_question
+@each_seed
+def test_records_that_come_twice_count_once(question: str, seed: int, tmp_path: Path) -> None:
+    chance = Random(seed)
+    files = unambiguous(seed)
+    doubled = []
+    for name, content in files:
+        records = lines_of(content if content.endswith(b"\n") else content + b"\n")
+        doubled.append((name, b"".join(record * chance.choice([1, 2, 3]) for record in records)))
+    again = [(f"again-{name}", content) for name, content in files if chance.random() < 0.5]
+
+    assert answer(question, [*doubled, *again], tmp_path / "b") == answer(question, files, tmp_path / "a")
+
+
+@each_question
+@each_seed
+def test_hosts_may_be_chosen_before_or_after(question: str, seed: int, tmp_path: Path) -> None:
+    if question == "jobs":
+        question = "jobs by host"  # a job on several hosts is another job where one of them is left out
+    log = generate.log(Random(f"hosts {seed}"), exact=False)
+    hosts = sorted(log.hosts)
+    column = QUESTIONS[question][-1].split(",").index("host") - 1
+    whole = answer(question, log.files, tmp_path / "whole")
+    parts = {}
+    for host in hosts:
+        parts[host] = answer(question, log.files, tmp_path / "part", "--host", host)
+        only = [(name, host_only(name, content, host)) for name, content in log.files]
+        assert answer(question, only, tmp_path / "only") == parts[host]
+
+    # Blocks and rows may lie between those of other hosts, but their own order stays.
+    for host in hosts:
+        own = [line for line in records_of(whole) if line != ["*"] and line[column] == host]
+        assert own == [line for line in records_of(parts[host]) if line != ["*"]]
+    assert sorted(line for part in parts.values() for line in records_of(part)) == sorted(records_of(whole))
+
+
+def host_only(name: str, content: bytes, host: str) -> bytes:
+    """Return the records of a file that are of one host, and those that are of none."""
+    kept = []
+    for record in lines_of(content):
+        samples = samples_of(name, record, tree=False)[1]
+        if not samples or samples[0]["host"] == host:
+            kept.append(record)
+    return b"".join(kept)
+
+
+def records_of(text: str) -> list[list[str]]:
+    import csv as reader
+    import io
+
+    return list(reader.reader(io.StringIO(text)))
+
+
+@each_seed
+def test_what_parse_prints_can_be_read_again(seed: int, tmp_path: Path) -> None:
+    log = generate.log(Random(f"round trip {seed}"), exact=False)
+    now = generate.BASE + 86400
+    fields = ",".join(name for name in AVERAGES.split(",") if not name.startswith("thread"))  # CSV has no threads
+    jobs = ["jobs", "-u-", "--min-samples=1", f"--fmt=csv,{JOBS},{fields}"]
+
+    printed = asked(["parse", "--fmt=csvnamed,roundtrip"], log.files, tmp_path / "a", now, tree=False)
+    again = [("again.csv", printed.encode())]
+
+    assert len(csv(printed.encode())) == len(records_of(printed))
+    for question in (jobs, [*jobs, "--batch"], [*jobs, "--merge-none"]):
+        expected = asked(question, log.files, tmp_path / "a", now, tree=False)
+        assert asked(question, again, tmp_path / "b", now, tree=False) == expected

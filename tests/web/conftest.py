@@ -1,0 +1,127 @@
+"""A running sonalyzed with a generated cluster, for all tests of the query server."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+import trustme
+import urllib3
+
+from sonar.demo.history import write_config, write_history
+from sonar.serve.passwords import Hash
+
+LIBEXEC = Path(__file__).resolve().parents[2] / "libexec"
+CLUSTER = "demo.example.org"
+# Names, passwords and what the password file says of them; `grete` has jobs in the generated history.
+PEOPLE = {
+    "ada": ("s3cret", "role=support"),
+    "root": ("t0p", "role=admin"),
+    "grete": ("gr3te", ""),
+    "fox": ("f0x", "role=support clusters=empty.example.org"),
+}
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running sonalyzed."""
+
+    url: str
+    http: urllib3.PoolManager
+    data: Path
+    config: Path
+
+    def get(
+        self,
+        path: str,
+        *,
+        method: str = "GET",
+        login: str | None = "ada:s3cret",
+        headers: dict[str, str] | None = None,
+        body: str | None = None,
+        decode: bool = True,
+    ) -> urllib3.BaseHTTPResponse:
+        fields = {**(urllib3.make_headers(basic_auth=login) if login else {}), **(headers or {})}
+        return self.http.request(
+            method, self.url + path, headers=fields, body=body, redirect=False, retries=False, decode_content=decode
+        )
+
+    def ask(self, verb: str, *, login: str | None = "ada:s3cret", **parameters: str) -> urllib3.BaseHTTPResponse:
+        return self.get(f"/{verb}?{urlencode(parameters)}", login=login)
+
+
+def passwords_file(path: Path) -> Path:
+    lines = [f"{name}:{Hash.of(password)}{':' * bool(facts)}{facts}\n" for name, (password, facts) in PEOPLE.items()]
+    path.write_text("".join(lines))
+    path.chmod(0o600)
+    return path
+
+
+@contextmanager
+def running(root: Path, options: Sequence[str | Path], *, tls: bool = True) -> Iterator[Server]:
+    """Run sonalyzed on the tree below `root`; on leaving it must stop by itself and have told no secret."""
+    ports = root / f"ports-{time.monotonic_ns()}"
+    if tls:
+        authority = trustme.CA()
+        certificate = authority.issue_cert("127.0.0.1")
+        certificate.cert_chain_pems[0].write_to_path(root / "tls.crt")
+        certificate.private_key_pem.write_to_path(root / "tls.key")
+        authority.cert_pem.write_to_path(root / "ca.crt")
+        listen: list[str | Path] = [
+            "--listen-tls",
+            "127.0.0.1:0",
+            "--tls-cert",
+            root / "tls.crt",
+            "--tls-key",
+            root / "tls.key",
+        ]
+    else:
+        listen = ["--listen", "127.0.0.1:0"]
+    log = root / "sonalyzed.log"
+    with log.open("w") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, LIBEXEC / "sonalyzed", "--data", root / "data", *options, *listen, "--port-file", ports],
+            stderr=stderr,
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 60
+        while not ports.exists():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        scheme = "https" if tls else "http"
+        with urllib3.PoolManager(maxsize=32, ca_certs=str(root / "ca.crt") if tls else None) as http:
+            yield Server(f"{scheme}://127.0.0.1:{ports.read_text().split()[2]}", http, root / "data", root)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=45)
+    told = log.read_text()
+    assert process.returncode == 0, told
+    assert "Traceback" not in told, told
+    for password, _ in PEOPLE.values():
+        assert password not in told
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a site: two clusters, aliases, a description, passwords."""
+    root = tmp_path_factory.mktemp("site")
+    write_history(root / "data" / CLUSTER, now=int(time.time()))
+    (root / "data" / "empty.example.org").mkdir()
+    write_config(root / f"{CLUSTER}-config.json")
+    (root / "cluster-aliases.json").write_text(json.dumps([{"alias": "demo", "value": CLUSTER}]))
+    passwords_file(root / "passwords")
+    return root
+
+
+@pytest.fixture(scope="session")
+def server(site: Path) -> Iterator[Server]:
+    with running(site, ["--cluster-config", site, "--password-file", site / "passwords"]) as server:
+        yield server

@@ -1,0 +1,324 @@
+"""The HTTP interface of sonalyzed: formats, tags, compression, limits, cancellation, requests of old clients."""
+
+import gzip
+import http.client
+import json
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
+
+import pyarrow as pa
+import pytest
+
+from sonar import verbs
+from sonar.web.questions import question_of
+
+from tests.web.conftest import CLUSTER, Server, running
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "cases" / "sonalyzed" / "http.json"
+ARROW = "application/vnd.apache.arrow.stream"
+
+
+def jobs(server: Server, accept: str, fmt: str = "job,user,start,cpu-avg", login: str = "ada:s3cret"):  # type: ignore[no-untyped-def]
+    path = f"/jobs?cluster=demo&user=-&from=3d&to=1d&fmt={fmt}"
+    return server.get(path, headers={"accept": accept}, login=login)
+
+
+def test_accept_chooses_the_format(server: Server) -> None:
+    as_json = jobs(server, "application/json")
+    as_csv = jobs(server, "text/html;q=0.1, text/csv")
+    as_arrow = jobs(server, ARROW)
+    as_text = jobs(server, "*/*")
+
+    rows = json.loads(as_json.data)
+    assert as_json.headers["content-type"] == "application/json"
+    assert as_csv.headers["content-type"] == "text/csv; charset=utf-8"
+    assert as_csv.data.decode().splitlines()[0] == "job,user,start,cpu-avg"
+    assert as_arrow.headers["content-type"] == ARROW
+    table = pa.ipc.open_stream(as_arrow.data).read_all()
+    assert table.schema.field("start").type == pa.timestamp("s", "UTC")
+    assert (table.schema.field("cpu-avg").metadata or {})[b"unit"] == b"% of a core"
+    assert table.column("job").to_pylist() == [int(row["job"]) for row in rows]
+    assert as_text.headers["content-type"] == "text/plain; charset=utf-8"
+    assert len(rows) > 10
+
+
+def test_fmt_is_stronger_than_accept(server: Server) -> None:
+    assert jobs(server, "text/csv", "json,job").headers["content-type"] == "application/json"
+
+
+def test_v0_answers_one_json_string_and_json_errors(server: Server) -> None:
+    text = server.get("/jobs?cluster=demo&user=-&from=3d&to=1d&fmt=csv,job,cmd").data.decode()
+    wrapped = server.get("/api/v0/jobs?cluster=demo&user=-&from=3d&to=1d&fmt=csv,job,cmd")
+    error = server.get("/api/v0/jobs?cluster=demo&user=-&nonsense=1")
+    missing = server.get("/api/nonsense")
+
+    assert json.loads(wrapped.data) == text
+    assert len(text) > 100
+    assert (error.status, error.headers["content-type"]) == (400, "application/json")
+    assert json.loads(error.data) == {"title": "Bad Request", "status": 400, "detail": "Bad parameter nonsense"}
+    assert json.loads(missing.data)["status"] == 404
+
+
+def test_an_answer_has_a_tag_and_is_not_sent_twice(server: Server) -> None:
+    path = "/jobs?cluster=demo&user=-&from=3d&to=1d&fmt=csv,job,user"
+    first = server.get(path)
+    again = server.get(path, headers={"if-none-match": first.headers["etag"]})
+    other = server.get(path, headers={"if-none-match": '"something"'})
+
+    assert (again.status, again.data) == (304, b"")
+    assert other.data == first.data != b""
+    assert "Authorization" in first.headers["vary"]
+
+
+def test_large_answers_are_compressed_and_streamed(server: Server) -> None:
+    day = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 9 * 86400))
+    path = f"/parse?cluster=demo&from={day}&to=2d&fmt=csv,all"
+    plain = server.get(path)
+    packed = server.get(path, headers={"accept-encoding": "gzip"}, decode=False)
+
+    assert packed.headers["content-encoding"] == "gzip"
+    assert len(packed.data) < len(plain.data) / 5
+    assert gzip.decompress(packed.data)[:1000] == plain.data[:1000]
+    assert plain.headers.get("transfer-encoding") == "chunked"
+
+
+def test_head_tells_the_same_without_a_body(server: Server) -> None:
+    response = server.get("/metadata?cluster=demo", method="HEAD")
+    assert (response.status, response.data) == (200, b"")
+    assert int(response.headers["content-length"]) > 0
+
+
+def test_ready_and_metrics(server: Server) -> None:
+    server.get("/metadata?cluster=demo")
+    assert json.loads(server.get("/ready", login=None).data)["ready"] is True
+    text = server.get("/metrics").data.decode()
+    assert 'sonalyzed_requests_total{endpoint="/metadata",status="200"}' in text
+    assert "sonalyzed_tasks_running" in text
+    assert "process_resident_memory_bytes" in text
+    assert server.get("/metrics", login=None).status == 401
+    assert server.get("/metrics", login="grete:gr3te").status == 403
+
+
+def test_keep_alive(server: Server) -> None:
+    parts = urlsplit(server.url)
+    import ssl
+
+    context = ssl.create_default_context(cafile=str(server.config / "ca.crt"))
+    connection = http.client.HTTPSConnection(str(parts.hostname), parts.port, context=context)
+    sockets = set()
+    for path in ("/ping", "/version", "/ping"):
+        connection.request("GET", path)
+        assert connection.getresponse().read()
+        assert connection.sock is not None
+        sockets.add(connection.sock.fileno())
+    connection.close()
+    assert len(sockets) == 1
+
+
+@pytest.fixture(scope="module")
+def small(site: Path):  # type: ignore[no-untyped-def]
+    """A server that allows little."""
+    options: list[str | Path] = ["--cluster-config", site, "--password-file", site / "passwords"]
+    limits = ["--queries", "1", "--waiting", "1", "--query-time", "3", "--query-memory", "1G"]
+    with running(site, [*options, *limits], tls=False) as server:
+        yield server
+
+
+SLOW = f"/parse?cluster={CLUSTER}&from=14d&fmt=csv,all&clean=true"
+
+
+def raw_request(server: Server, path: str) -> socket.socket:
+    parts = urlsplit(server.url)
+    assert parts.hostname
+    assert parts.port
+    connection = socket.create_connection((parts.hostname, parts.port))
+    secret = "YWRhOnMzY3JldA=="
+    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {secret}\r\n\r\n".encode())
+    return connection
+
+
+def metric(server: Server, name: str) -> float:
+    lines = server.get("/metrics").data.decode().splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
+
+
+def until(condition, what: str) -> None:  # type: ignore[no-untyped-def]
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+def processes_of(server: Server) -> set[int]:
+    """The processes of analyses: the grandchildren of the server."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            pid, parent = int(path.parent.name), int(path.read_text().rpartition(")")[2].split()[1])
+            words = Path(f"/proc/{parent}/cmdline").read_bytes()
+            own = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except (OSError, ValueError):
+            continue
+        if b"sonar.web.nursery" in words and b"sonar.web.nursery" in own:
+            found.add(pid)
+    return found
+
+
+def test_who_goes_away_stops_the_question(small: Server) -> None:
+    cancelled = metric(small, 'sonalyzed_tasks_total{outcome="cancelled"}')
+    connection = raw_request(small, SLOW)
+    until(lambda: metric(small, 'sonalyzed_tasks_running{lane="question"}') == 1, "it runs")
+    started = processes_of(small)
+    connection.close()
+
+    until(lambda: metric(small, 'sonalyzed_tasks_running{lane="question"}') == 0, "it has stopped")
+    assert metric(small, 'sonalyzed_tasks_total{outcome="cancelled"}') == cancelled + 1
+    until(lambda: not processes_of(small) & started, "its process is gone")
+
+
+def test_too_many_questions_are_503_and_ping_and_pages_go_on(small: Server) -> None:
+    held = [raw_request(small, SLOW) for _ in range(2)]
+    until(lambda: metric(small, 'sonalyzed_tasks_waiting{lane="question"}') == 1, "one waits")
+    try:
+        refused = small.get(f"/metadata?cluster={CLUSTER}")
+        assert refused.status == 503
+        assert int(refused.headers["retry-after"]) > 0
+        assert small.get("/ping", login=None).status == 200
+        assert small.get("/").status == 200
+        assert small.get("/ready", login=None).status == 200
+    finally:
+        for connection in held:
+            connection.close()
+    until(lambda: metric(small, "sonalyzed_tasks_running") == 0, "all have stopped")
+    assert small.get(f"/metadata?cluster={CLUSTER}").status == 200
+
+
+def test_a_killed_process_is_an_error_of_one_question_only(small: Server) -> None:
+    connection = raw_request(small, SLOW)
+    until(lambda: processes_of(small), "it runs")
+    for pid in processes_of(small):
+        os.kill(pid, signal.SIGKILL)
+    response = http.client.HTTPResponse(connection)
+    response.begin()
+    assert response.status == 500
+    connection.close()
+    assert small.get(f"/metadata?cluster={CLUSTER}").status == 200
+
+
+def test_too_slow_is_504_and_too_large_is_503(site: Path) -> None:
+    options: list[str | Path] = ["--cluster-config", site, "--password-file", site / "passwords"]
+    with running(site, [*options, "--query-time", "1"], tls=False) as server:
+        slow = server.get(f"/jobs?cluster={CLUSTER}&from=14d&user=-")
+        assert slow.status in (200, 504)
+        hard = server.get(f"/parse?cluster={CLUSTER}&from=14d&fmt=json,all&merge-by-job=true")
+        assert {slow.status, hard.status} & {504}, "two weeks in a second"
+        assert server.get("/ping", login=None).status == 200
+    with running(site, [*options, "--query-memory", "60M"], tls=False) as server:
+        large = server.get(f"/jobs?cluster={CLUSTER}&from=14d&user=-")
+        assert large.status == 503
+        assert "memory" in large.data.decode()
+
+
+# What the recorded original answered is what we answer, unless the case or one of these says why not.
+def expected_status(case: dict) -> int:  # type: ignore[type-arg]
+    careful, url = case.get("careful", ""), case["url"]
+    if "failme" in url:
+        return 200  # to the stub a word that makes it fail, to us a user without jobs
+    by_words = {"404": 404, "400": 400, "405": 405, "200": 200, "accept": 200}
+    for words, status in by_words.items():
+        if careful.lower().startswith(words) or f"({words})" in careful or careful.endswith(f"{words} here."):
+            return status
+    if careful.endswith("400."):
+        return 400
+    if case.get("method") == "OPTIONS":
+        return 405  # as the other methods
+    if urlsplit(url).path in ("/", "/version"):
+        return 200  # the original had none
+    if "u=1" in url:
+        return 400  # not a long option
+    return int(case["original"]["status"])
+
+
+def recorded_requests_are_answered(tmp_path: Path) -> None:
+    cases = json.loads(SHARED.read_text())
+    day = tmp_path / "data" / "mlx.hpc.uio.no" / time.strftime("%Y/%m/%d", time.gmtime())
+    day.mkdir(parents=True)
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 60))
+    record = "v=0.7.0,time={},host=ml1,cores=4,user=ann,job=100,pid=7,cmd=python,cpu%=50,cpukib=1000,cputime_sec={}\n"
+    (day / "ml1.csv").write_text(record.format(now, 10) + record.format(now.replace("Z", "+00:00"), 20))
+    (tmp_path / "cluster-aliases.json").write_text(json.dumps(cases["aliases"]))
+    node = {"hostname": "ml1", "description": "", "cpu_cores": 4, "mem_gb": 8}
+    (tmp_path / "mlx.hpc.uio.no-config.json").write_text(json.dumps([node]))
+    for name, text in cases["files"].items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    file = tmp_path / "passwords"
+    file.write_text(cases["password_file"])
+    file.chmod(0o600)
+    options: list[str | Path] = ["--cluster-config", tmp_path, "--site-pages", tmp_path / "q"]
+    done = 0
+    for kind, who in (("with_passwords", ["--password-file", file]), ("without_passwords", ["--allow-anonymous"])):
+        with running(tmp_path, [*options, *who], tls=False) as server:
+            for case in cases[kind]:
+                check_recorded(server, case, tmp_path)
+                done += 1
+    assert done == 49
+
+
+def check_recorded(server: Server, case: dict, root: Path) -> None:  # type: ignore[type-arg]
+    original, url = case["original"], case["url"]
+    response = server.get(
+        url, method=case.get("method", "GET"), login=case.get("auth"), headers=case.get("headers", {})
+    )
+    told = f"{case}: {response.status} {response.data[:300]!r}"
+    status = expected_status(case)
+    if "sonalyze_argv_order_of_options_free" in original and status == 200:
+        assert response.status in (200, 400), told  # the stub did not mind what a verb minds
+        if response.status == 400:
+            assert b"required" in response.data or b"job" in response.data, told
+        assert (
+            question_words(url)
+            == [word for word in original["sonalyze_argv_order_of_options_free"] if "{ROOT}" not in word]
+            or "hourly=true" in url
+        ), told
+        return
+    assert response.status == status, told
+    if case.get("method") == "HEAD":
+        assert response.data == b"", told
+    elif status in (401, 405) or (status == 400 and "careful" not in case and "u=1" not in url):
+        assert response.data.decode() == original["body"], told
+        assert response.headers["content-type"] == original["content_type"], told
+    elif status == 200 and url.startswith("/q/"):
+        assert response.data.decode() == original["body"], told
+        kinds = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
+        assert response.headers["content-type"] == f"{kinds[url.rpartition('.')[2]]}; charset=utf-8", told
+    elif status == 401:
+        assert response.headers["www-authenticate"].startswith("Basic realm="), told
+    if status == 405:
+        assert response.headers["allow"] == "GET, HEAD", told
+    assert str(root) not in response.data.decode(), told
+
+
+def question_words(url: str) -> list[str]:
+    """The question as the original's command line has it, without the place of the data."""
+    parts = urlsplit(url)
+    verb = verbs.verb(parts.path.removeprefix("/"))
+    _, given = question_of(verb, parse_qsl(parts.query, keep_blank_values=True))
+    words = [verb.name]
+    for name, values in given.items():
+        for value in values:
+            is_flag = value == "true" and f"{name}=xxxxxtruexxxxx" in url
+            words += [f"--{name}"] if is_flag else [f"--{name}", value]
+    for word in ("--data-path", "--config-file"):
+        if verb.name == "load" or word == "--data-path":
+            words.append(word)
+    return words
+
+
+if SHARED.exists():
+    test_recorded_requests_are_answered = recorded_requests_are_answered

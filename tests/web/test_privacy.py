@@ -1,0 +1,145 @@
+"""A user sees only own rows: every verb, format, page, export and error message is tried."""
+
+import gzip
+import json
+import re
+from urllib.parse import quote
+
+import pyarrow as pa
+import pytest
+
+from sonar import verbs
+from sonar.demo.history import _USERS, _WORK
+from sonar.web.pages import PAGES
+
+from tests.web.conftest import CLUSTER, Server
+
+ME = "grete"
+LOGIN = "grete:gr3te"
+OTHERS = {name for name, *_ in _USERS} - {ME}
+OWN_COMMANDS = set(_WORK["pipeline"].commands)
+OTHER_COMMANDS = {command for work in _WORK.values() for command in work.commands} - OWN_COMMANDS
+FORMATS = ("fixed", "csv,header", "csvnamed", "json", "awk")
+
+
+@pytest.fixture(scope="module")
+def jobs_of_others(server: Server) -> dict[int, tuple[str, str]]:
+    """Job numbers of others, with their users and hosts, as support sees them."""
+    rows = json.loads(server.ask("jobs", cluster=CLUSTER, user="-", fmt="json,job,user,host", **{"from": "3d"}).data)
+    found = {int(row["job"]): (row["user"], row["host"]) for row in rows if row["user"] in OTHERS}
+    assert len(found) > 10
+    assert any(row["user"] == ME for row in rows)
+    return found
+
+
+def assert_nobody_else(text: str, where: str) -> None:
+    for word in OTHERS | OTHER_COMMANDS:
+        assert not re.search(rf"(?<![\w/.-]){re.escape(word)}(?![\w.-])", text), f"{word!r} at {where}: {text[:600]}"
+
+
+def texts_of(server: Server, path: str) -> str:
+    response = server.get(path, login=LOGIN, headers={"accept": "text/html"} if path.startswith("/c/") else {})
+    assert response.status < 500, (path, response.data)
+    return response.data.decode()
+
+
+def test_no_format_of_any_verb_tells_of_others(server: Server, jobs_of_others: dict[int, tuple[str, str]]) -> None:
+    somebody, number = sorted(OTHERS)[0], next(iter(jobs_of_others))
+    formats = ["", *(f"&fmt={form},default" for form in FORMATS), "&fmt=json,all", "&fmt=csv,user,cmd,host,job"]
+    filters = [
+        "&user=-", f"&user={somebody}&user={ME}", f"&job={number}", f"&exclude-user={ME}", "&command=python",
+        "&user=-&command=gmx",
+    ]  # fmt: skip
+    questions = [*((words, "") for words in formats), *(("&fmt=json,user,cmd,host", text) for text in filters)]
+    for name in verbs.NAMES:
+        more = "&interval=5" if name == "uptime" else ""
+        for at, (words, condition) in enumerate(questions):
+            interface = "/api/v0" if at % 3 == 1 else ""
+            path = f"{interface}/{name}?cluster={CLUSTER}&host=gpu-2{words}{condition}{more}"
+            text = texts_of(server, path)
+            for word in (somebody, "python", "gmx"):  # an error may repeat what was asked
+                text = text.replace(f"{word!r}", "")
+            assert_nobody_else(text, path)
+
+
+def test_own_rows_are_there(server: Server) -> None:
+    for filters in ("", "&user=-", f"&user={ME}"):
+        rows = json.loads(texts_of(server, f"/jobs?cluster={CLUSTER}&from=6d{filters}&fmt=json,user,cmd"))
+        assert rows
+        assert {row["user"] for row in rows} == {ME}
+
+
+def test_somebody_elses_rows_are_as_if_there_were_none(server: Server) -> None:
+    other = sorted(OTHERS)[0]
+    known = server.get(f"/jobs?cluster={CLUSTER}&from=6d&user={other}", login=LOGIN)
+    unknown = server.get(f"/jobs?cluster={CLUSTER}&from=6d&user=nobody-at-all", login=LOGIN)
+    assert (known.status, known.data) == (unknown.status, unknown.data)
+
+
+def test_sums_cannot_be_made_of_others_records(server: Server) -> None:
+    """A filter by user, command or job on a verb about machines means the own records."""
+    for name, more in (("load", "&fmt=csv,datetime,cpu,host"), ("metadata", "&merge-by-job=true")):
+        own = server.get(f"/{name}?cluster={CLUSTER}&from=3d&user={ME}{more}").data
+        for filters in (f"&user={ME}", "&user=-&exclude-user=nobody"):
+            narrowed = server.get(f"/{name}?cluster={CLUSTER}&from=3d{filters}{more}", login=LOGIN).data
+            assert narrowed == own
+    everybody = server.get(f"/load?cluster={CLUSTER}&from=3d&to=1d&fmt=csv,datetime,cpu", login=LOGIN).data
+    assert everybody == server.get(f"/load?cluster={CLUSTER}&from=3d&to=1d&fmt=csv,datetime,cpu").data
+
+
+def test_profiles_of_others_are_as_if_there_were_none(
+    server: Server, jobs_of_others: dict[int, tuple[str, str]]
+) -> None:
+    def about(number: int) -> tuple[int, str]:
+        path = f"/profile?cluster={CLUSTER}&from=3d&job={number}&fmt=json"
+        response = server.get(path, login=LOGIN)
+        return response.status, response.data.decode().replace(str(number), "N")
+
+    for number in list(jobs_of_others)[:3]:
+        assert about(number) == about(987654321)
+
+
+def test_arrow_and_compressed_answers(server: Server) -> None:
+    path = f"/jobs?cluster={CLUSTER}&from=6d&user=-&fmt=user,cmd,host"
+    arrow = server.get(path, login=LOGIN, headers={"accept": "application/vnd.apache.arrow.stream"})
+    assert set(pa.ipc.open_stream(arrow.data).read_all().column("user").to_pylist()) == {ME}
+    packed = server.get(path, login=LOGIN, headers={"accept-encoding": "gzip"}, decode=False)
+    data = gzip.decompress(packed.data) if "content-encoding" in packed.headers else packed.data
+    assert_nobody_else(data.decode(), path)
+
+
+def test_no_tag_of_somebody_else_gives_a_304(server: Server) -> None:
+    path = f"/jobs?cluster={CLUSTER}&from=3d&to=1d&user=-&fmt=csv,user,job"
+    tag = server.get(path).headers["etag"]
+    response = server.get(path, login=LOGIN, headers={"if-none-match": tag})
+    assert response.status == 200
+    assert_nobody_else(response.data.decode(), path)
+
+
+def test_no_page_tells_of_others(server: Server, jobs_of_others: dict[int, tuple[str, str]]) -> None:
+    number, (other, host) = next(iter(jobs_of_others.items()))
+    for page in PAGES:
+        for user in (ME, other):
+            values = {
+                "cluster": CLUSTER, "node": host, "group": "gpu-*", "job": str(number), "user": user, "name": "x",
+            }  # fmt: skip
+            path = page.path
+            for name, value in values.items():
+                path = path.replace(f"{{{name}}}", quote(value, ""))
+            for query in ("", "?user=-&from=2d", f"?job={number}&from=2d"):
+                text = texts_of(server, path + query)
+                if "{user}" in page.path:  # a page repeats the name that was asked for
+                    text = text.replace(other, "")
+                assert_nobody_else(text, path + query)
+
+
+def test_who_has_one_cluster_sees_no_other(server: Server) -> None:
+    for path in ("/jobs?cluster=demo", f"/api/v0/load?cluster={CLUSTER}", f"/c/{CLUSTER}", f"/c/{CLUSTER}/jobs"):
+        refused = server.get(path, login="fox:f0x")
+        unknown = server.get(path.replace(CLUSTER, "nonesuch").replace("demo", "nonesuch"), login="fox:f0x")
+        assert refused.status == unknown.status == 404
+        assert refused.data.decode().replace(CLUSTER, "X").replace("demo", "X") == unknown.data.decode().replace(
+            "nonesuch", "X"
+        )
+    assert CLUSTER not in server.get("/", login="fox:f0x").data.decode()
+    assert "empty.example.org" in server.get("/", login="fox:f0x").data.decode()
