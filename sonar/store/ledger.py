@@ -10,7 +10,7 @@ that begins with `0+arrivals` or with a dot for data.
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -197,10 +197,17 @@ def last_event(root: Path) -> ServerEvent | None:
 
 def _events_from(root: Path, start: int) -> Iterator[ServerEvent]:
     month = f"{day_of(start):%Y-%m}"
+    before = 0
     for path in _server_files(root):
         for line in _lines(path) if path.stem >= month else ():
             event = _event(line)
-            if event is not None and event.at >= start:
+            if event is None:
+                continue
+            if event.event == "up" and before > event.since:
+                # The last sign of a process that was killed may still have been in the spool when the next one began.
+                event = replace(event, since=before)
+            before = event.at
+            if event.at >= start:
                 yield event
 
 
