@@ -355,7 +355,7 @@ def test_typed_formats_go_to_stdout_and_to_files(place: Path) -> None:
     assert table.column_names == ["host", "date", "time", "cpu", "mem", "gpu", "gpumem"]
     assert table.column("host").to_pylist() == ["n1.x", "n2.x"]
     done = subprocess.run(
-        [sys.executable, SONALYZE, "jobs", "-u-", "--fmt=arrow,all", "--", "data.csv"],
+        [sys.executable, SONALYZE, "jobs", "-u-", "--fmt=arrow,All", "--", "data.csv"],
         cwd=place,
         capture_output=True,
         timeout=60,
