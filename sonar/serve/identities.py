@@ -84,6 +84,13 @@ class Identities:
             return None
         return who, hashed.digest if hashed is not None else self._known.get(user, b"")
 
+    @property
+    def warning(self) -> str:
+        """What whoever keeps the file should be told about it; empty if nothing."""
+        if not self.in_plain_text:
+            return ""
+        return f"{self.in_plain_text} passwords in '{self.path}' are in plain text, going on; passwd(8) hashes them"
+
     def check(self, user: str, password: str) -> Identity | None:
         """Return who that is; None if the password is wrong. It may take a tenth of a second: see `verify`."""
         who, entry, nobody = self._who, self._hashed.get(user), self._nobody
