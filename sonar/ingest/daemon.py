@@ -63,6 +63,7 @@ def run(options: argparse.Namespace) -> int:
         any_cluster=settings.any_cluster,
         body_bytes=settings.max_body,
         framed_path=settings.kprox,
+        retry_after_s=options.retry_after,
     )
 
     def reload() -> None:
@@ -103,6 +104,7 @@ def run(options: argparse.Namespace) -> int:
             on_refused=app.note_refusal,
             work=books.keep,
             facts=lambda: facts_of(store),
+            short=app.short,
             metrics=lambda: exposition(app.counts, gauges_of(store)),
         )
     finally:

@@ -103,6 +103,12 @@ class Identities:
             self._known[user] = self._digest(user, password)
         return who.get(user) if right else None
 
+    def remembered(self, user: str, password: str, source: str = "") -> Identity | None:
+        """Return who that is if `verify` would not have to work or wait to say so; None if it would."""
+        if self._remembers(user, password) and not self._backoff.pause_s(source, user):
+            return self._who.get(user)
+        return None
+
     async def verify(self, user: str, password: str, source: str = "") -> Identity | None:
         """Return who that is, None if the password is wrong, without holding up the event loop.
 
