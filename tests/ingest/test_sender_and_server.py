@@ -1,4 +1,4 @@
-"""exfiltrate and infiltrate together: a certificate in place of a password, and no password where others could see it."""
+"""exfiltrate and infiltrate together: a certificate in place of a password, and no password where it could be seen."""
 
 import os
 import subprocess
@@ -90,7 +90,12 @@ def test_sender_with_a_certificate_needs_no_password(start: Starter, tmp_path: P
         "--listen-tls", "127.0.0.1:0", "--tls-cert", str(tls / "server.crt"), "--tls-key", str(tls / "server.key"),
         "--tls-client-ca", str(tls / "clients.pem"),
     )  # fmt: skip
-    sender = [sys.executable, PROGRAM.with_name("exfiltrate"), "--url", f"https://localhost:{server.port}"]
+    sender: list[str | Path] = [
+        sys.executable,
+        PROGRAM.with_name("exfiltrate"),
+        "--url",
+        f"https://localhost:{server.port}",
+    ]
     sender += ["--cluster", CLUSTER, "--ca-cert", tls / "ca.crt", "--cert", tls / "node.crt", "--key", tls / "node.key"]
     sender += ["--spool", tmp_path / "spool", "--once", "--stdin", "--patience", "5"]
     environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
