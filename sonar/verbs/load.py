@@ -33,25 +33,18 @@ def run(query: "Query") -> Result:
     """Return the load of each host, or of all together, a block a host; facts has each block's node."""
     import numpy as np
 
-    from sonar.analysis.bounds import bounds_of, inferred_window
-    from sonar.analysis.buckets import filled, folded, series_of, summed
-    from sonar.analysis.coverage import coverage_of_slots, runs_of
-    from sonar.analysis.merge import merged
-    from sonar.analysis.samples import samples_of
-    from sonar.analysis.streams import clean_streams, selected
+    from sonar.analysis.bounds import inferred_window
+    from sonar.analysis.buckets import filled, summed
+    from sonar.analysis.coverage import coverage_of_slots
+    from sonar.verbs.partials import loads_of_all_hosts
 
     options = query.options
     slot = next((length for name, length in _SLOTS.items() if options[name]), HOUR)
     relative = any(field.relative for field in VERB.fields if field.name in query.fields)
-    bounds, by_host, runs = [], {}, {}
-    for host, table in query.scan.by_host():
-        samples = samples_of(table)
-        runs[host] = runs_of(samples, query.window)
-        bounds.append(bounds_of(samples) or (query.window.start, query.window.end))
-        streams = selected(clean_streams(samples, query.nodes), query.filter, query.window)
-        if len(streams):
-            series = series_of(merged(streams, streams["stream"] * 0))
-            by_host[host] = folded(series, slot) if slot else series
+    loads = loads_of_all_hosts(query, slot)
+    bounds = [load.bounds for load in loads.values()]
+    runs = {host: load.runs for host, load in loads.items()}
+    by_host = {host: load.series for host, load in loads.items() if load.series is not None}
     hosts: list[tuple[str, ...]] = [(host,) for host in by_host]
     series_list = list(by_host.values())
     nodes = [_node(names, query.nodes, required=relative) for names in hosts]
