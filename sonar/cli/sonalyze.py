@@ -270,7 +270,7 @@ def _answer(
         result = verb.answer(query)
     if verbose:
         _tell_what_was_read(query, fmt, result.rows.num_rows)
-    if fmt.style is not Style.FIXED:
+    if fmt.style is not Style.FIXED or "html" in fmt.words:
         write_result(verb, result, fmt, out)
         return
     fmt = replace(fmt, width=width(out))
