@@ -57,7 +57,7 @@ def run(query: "Query") -> Result:
             raise SonarError(f"More than {_MOST_ROWS} rows: ask for a shorter time, longer slots, or --compact")
         series_list = [filled(series, start, end, slot) for series in series_list]
     result = _result(hosts, nodes, series_list, query)
-    if coverage.is_asked_for(query.fields):
+    if coverage.is_asked_for(query.fields) or "chart" in query.words:
         limits = (start, min(end, query.now))
         parts = [
             coverage_of_slots(runs, names, series.time[-1:] if options["last"] else series.time, slot or 1, limits)
@@ -145,6 +145,9 @@ def write(result: Result, fmt: "Format", out: TextIO) -> None:
     """Write a table a host, under a line with its name unless the format tells it otherwise; JSON is nested."""
     from sonar.render.formats import Style, block_texts
 
+    if "chart" in fmt.words:
+        _write_chart(result, fmt, out)
+        return
     blocks = result.blocks or ()
     texts = block_texts(result.rows, [(start, length) for _title, start, length in blocks], fmt)
     titles = [title for title, _start, _length in blocks]
@@ -158,6 +161,32 @@ def write(result: Result, fmt: "Format", out: TextIO) -> None:
     titled = fmt.style in {Style.FIXED, Style.AWK} and "host" not in fmt.names
     for title, text in zip(titles, texts, strict=True):
         out.write(f"HOST: {title}\n{text}" if titled else text)
+
+
+_CHARTED = ("cpu", "mem", "res", "gpu", "gpumem", "rcpu", "rmem", "rres", "rgpu", "rgpumem")
+
+
+def _write_chart(result: Result, fmt: "Format", out: TextIO) -> None:
+    """Write a chart of one quantity, a line a host; slots without samples are gaps."""
+    from sonar.render.chart import Line
+    from sonar.render.plot import terminal_chart
+
+    names = [name for name in fmt.names if name in _CHARTED]
+    if fmt.is_default:
+        names = ["cpu"]
+    if len(names) != 1:
+        raise SonarError(f"chart needs exactly one of {', '.join(_CHARTED)}, not {', '.join(names) or 'none'}")
+    of_block = {}
+    for title, first, length in result.blocks or ():
+        rows = result.rows.slice(first, length)
+        times: list[int] = rows.column("time").to_numpy().tolist()
+        seen: list[int] = rows.column("runs_seen").to_numpy().tolist()
+        values: list[float] = rows.column(names[0]).to_numpy().tolist()
+        of_block[title] = {time: value if n else None for time, value, n in zip(times, values, seen, strict=True)}
+    instants = sorted({time for points in of_block.values() for time in points})
+    lines = [Line(title, [points.get(time) for time in instants]) for title, points in of_block.items()]
+    field = next(one for one in VERB.fields if one.name == names[0])
+    out.write(terminal_chart(f"{field.help} ({field.unit})", instants, lines, width=fmt.width))
 
 
 def _system(host: str, node: "Node | None") -> str:
@@ -224,4 +253,5 @@ VERB = Verb(
     everyone=True,
     check=check,
     write=write,
+    controls={"chart": "a chart of one quantity in the terminal, a line a host"},
 )

@@ -133,6 +133,7 @@ def query_of(
         where=where,
         sort=sort,
         fields=frozenset(field.name for field in used),
+        words=fmt.words,
     )
     return query, fmt
 
