@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-BENCHMARKS = ("startup", "history", "sonard", "ingest")
+BENCHMARKS = ("startup", "history", "sonard", "ingest", "pages")
 
 for name in BENCHMARKS:
     subprocess.run([sys.executable, HERE / f"{name}.py"], check=True)

@@ -74,6 +74,11 @@ def application(site: "Site") -> "Starlette":
     add("/metrics", _metrics, needs=Role.SUPPORT)
     add("/openapi.json", _openapi, style=Style.JSON, needs=None)
     add("/login", _login, style=Style.PAGE, needs=None, methods=("GET", "HEAD", "POST"))
+    if site.provider is not None:
+        from sonar.web import oidc
+
+        add("/login/oidc", oidc.begin, style=Style.PAGE, needs=None)
+        add("/login/oidc/back", oidc.come_back, style=Style.PAGE, needs=None)
     add("/logout", login.log_out, style=Style.PAGE, needs=None, methods=_POSTS)
     add("/static/{name:path}", _static, needs=None)
     add("/q/{name:path}", _site_page)
