@@ -55,6 +55,7 @@ _REPORTS = Option("report-dir", "where the reports of the cluster are", OptionTy
 _OUTPUT = Option("output", "write to this file instead of standard output", OptionType.PATH, "o", metavar="FILE")
 _VERBOSE = Option("verbose", "tell on stderr what was read and dropped", OptionType.FLAG, "v")
 
+_ABOUT_A_JOB = frozenset({"job", "explain"})  # a number after these is that of the job
 _HELP_WORDS = frozenset({"help", "-h", "--help"})
 _VERSION_WORDS = frozenset({"-V", "--version"})
 
@@ -102,6 +103,8 @@ def _dispatch(argv: Sequence[str]) -> int:
         _tell_version(["--help"] if rest[:1] == ["help"] else rest)
     elif name == "help":
         print(_overview(), end="")
+    elif name in _ABOUT_A_JOB:
+        _run(verbs.verb(name), ["--help"] if rest[:1] == ["help"] else _with_job(rest))
     elif name in verbs.NAMES or name in verbs.ALIASES:
         _run(verbs.verb(name), ["--help"] if rest[:1] == ["help"] else rest)
     elif name.startswith("-"):
@@ -110,6 +113,11 @@ def _dispatch(argv: Sequence[str]) -> int:
         raise UsageError(f"No such verb: {name!r}")
     sys.stdout.flush()
     return 0
+
+
+def _with_job(argv: Sequence[str]) -> list[str]:
+    """Return the arguments with a job number that stands first as the option that it means."""
+    return ["--job", *argv] if argv and argv[0].isdecimal() else list(argv)
 
 
 def _tell_version(argv: Sequence[str]) -> None:
@@ -242,7 +250,7 @@ def _answer(
         result = verb.answer(query)
     if verbose:
         _tell_what_was_read(query, fmt, result.rows.num_rows)
-    if fmt.style is not Style.FIXED:
+    if fmt.style is not Style.FIXED or "html" in fmt.words:
         write_result(verb, result, fmt, out)
         return
     fmt = replace(fmt, width=width(out))

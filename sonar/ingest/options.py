@@ -32,6 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--disk-reserve", type=byte_count_or_none, metavar="SIZE", help="take nothing while less is free (default 256M)"
     )
     add("--request-timeout", type=float, metavar="SECONDS", default=60.0, help="what an upload may take (default 60)")
+    add("--retry-after", type=int, metavar="SECONDS", default=60, help="when a 503 says to come back (default 60)")
     add("-v", "--verbose", action="store_true", help="log each upload")
     add_listening_options(parser)
     add("--tls-client-ca", type=Path, metavar="PEM", help="authorities for clients' certificates, which then count too")

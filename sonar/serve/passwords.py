@@ -136,7 +136,7 @@ class Entry:
 
 def read_entries(path: Path) -> tuple[Entry, ...]:
     """Read a password file; raise SonarError, naming file and line, if it must not or cannot be used, or is empty."""
-    entries = tuple(entry for entry in _parse(path, _read(path).splitlines()) if entry)
+    entries = tuple(entry for entry in _parse(path, _lines(_read(path))) if entry)
     if not entries:
         raise SonarError(f"password file '{path}' has no users")
     return entries
@@ -169,7 +169,7 @@ class PasswordFile:
     @classmethod
     def read(cls, path: Path) -> "PasswordFile":
         """Return the file as it is, to look at; it may be empty."""
-        return cls(path, _read(path).splitlines())
+        return cls(path, _lines(_read(path)))
 
     @classmethod
     @contextlib.contextmanager
@@ -180,7 +180,7 @@ class PasswordFile:
         """
         with _locked(path) as held:
             before = _read(path)
-            file = cls(path, before.splitlines())
+            file = cls(path, _lines(before))
             file.entries()
             yield file
             after = "".join(f"{line}\n" for line in file._lines)
@@ -214,6 +214,10 @@ class PasswordFile:
     def _number_of(self, name: str) -> int | None:
         parsed = _parse(self._path, self._lines)
         return next((n for n, entry in enumerate(parsed) if entry and entry.identity.name == name), None)
+
+
+def _lines(text: str) -> list[str]:
+    return text.removesuffix("\n").split("\n") if text else []
 
 
 def _parse(path: Path, lines: Sequence[str]) -> list[Entry | None]:

@@ -133,6 +133,7 @@ def query_of(
         where=where,
         sort=sort,
         fields=frozenset(field.name for field in used),
+        words=fmt.words,
     )
     return query, fmt
 
@@ -142,7 +143,7 @@ def _needs_capacities(verb: Verb, own: Mapping[str, Any], fmt: Format, used: fro
     if not verb.takes_config or verb.reads is not Reads.SAMPLES:
         return False
     limits = any(option.relative and own[option.name] is not None for option in verb.options)
-    described = verb.describes_hosts and fmt.is_json
+    described = verb.wants_capacities or (verb.describes_hosts and fmt.is_json)
     return limits or described or any(field.relative for field in used)
 
 

@@ -1,6 +1,7 @@
 """The command sonalyzed: its options, and the server's life."""
 
 import argparse
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -103,6 +104,8 @@ def _site(args: argparse.Namespace) -> "Site":
         args.reports and args.reports.absolute(),
     )
     identities = None if args.password_file is None else Identities.load(args.password_file)
+    if identities is not None and identities.warning:
+        logging.getLogger(__name__).warning("%s", identities.warning)
     limits = WorkLimits(
         questions=args.queries, waiting=args.waiting, time_s=args.query_time, memory_bytes=args.query_memory
     )

@@ -110,7 +110,7 @@ def place(site: Path, provider: SmallProvider, tmp_path_factory: pytest.TempPath
         f"[Provider]\nIssuer={provider.issuer}\nClientId=sonar\nClientSecretFile={secret}\nTitle=the university\n"
         "AdminGroups=hpc-admins\nSupportGroups=helpdesk\n"
     )
-    options = ["--oidc", root / "oidc.conf", "--password-file", site / "passwords"]
+    options: list[str | Path] = ["--oidc", root / "oidc.conf", "--password-file", site / "passwords"]
     with running(root, options, tls=False) as server:
         yield server
 
