@@ -151,6 +151,7 @@ def _of_cluster(
 
     from sonar.audit.boots import Boots
     from sonar.audit.gaps import gaps
+    from sonar.audit.states import NodeStates
     from sonar.store.ledger import read_arrivals, server_intervals
 
     description = known.describe(cluster)
@@ -162,6 +163,7 @@ def _of_cluster(
         server_intervals(root, window.start, window.now),
         described=filter(wanted, description.nodes),
         boot_after=Boots(root, cluster).after,
+        was_down=NodeStates(root, cluster, window.start, window.now).was_down,
     )
 
 

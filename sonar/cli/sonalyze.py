@@ -53,8 +53,13 @@ _SOURCE = (
 _CONFIG = Option("config-file", "description of the nodes, for relative values", OptionType.PATH, metavar="FILE")
 _REPORTS = Option("report-dir", "where the reports of the cluster are", OptionType.PATH, metavar="DIR")
 _OUTPUT = Option("output", "write to this file instead of standard output", OptionType.PATH, "o", metavar="FILE")
+_WORK = (
+    Option("jobs", "work in N processes (the processors, where it is worth it)", OptionType.UINT, metavar="N"),
+    Option("no-columns", "read the log, not the columns that columnize(8) made of it", OptionType.FLAG),
+)
 _VERBOSE = Option("verbose", "tell on stderr what was read and dropped", OptionType.FLAG, "v")
 
+_MOST_JOBS = 1024
 _ABOUT_A_JOB = frozenset({"job", "explain"})  # a number after these is that of the job
 _HELP_WORDS = frozenset({"help", "-h", "--help"})
 _VERSION_WORDS = frozenset({"-V", "--version"})
@@ -172,13 +177,16 @@ def _run(verb: Verb, argv: Sequence[str]) -> None:
     from sonar.verbs.parameters import options_of
 
     config = (*((_CONFIG,) if verb.takes_config else ()), *((_REPORTS,) if verb.reads is Reads.REPORTS else ()))
-    options = (*_SOURCE, *options_of(verb), *config, _OUTPUT, _VERBOSE)
+    work = _WORK if verb.reads is Reads.SAMPLES else ()
+    options = (*_SOURCE, *options_of(verb), *config, *work, _OUTPUT, _VERBOSE)
     given = parse(f"sonalyze {verb.name}", verb.summary, options, argv)
     if given is None:
         return
     question = dict(given.options)
     source = {option.name: question.pop(option.name)[0] for option in (*_SOURCE, *config) if option.name in question}
     verbose = bool(question.pop("verbose", ()))
+    jobs = _jobs(question.pop("jobs", ()))
+    use_columns = not question.pop("no-columns", ())
     output = Path(question.pop("output")[0]) if "output" in question else None
     if question.get("fmt", [""])[0].startswith("help"):
         from sonar.render.formats import format_help
@@ -194,7 +202,16 @@ def _run(verb: Verb, argv: Sequence[str]) -> None:
         if "jobanalyzer-dir" not in source and ("remote" in source or "cluster" in source):
             _ask_server(verb, question, source, given.files, out, verbose=verbose)
         else:
-            _answer(verb, question, source, given.files, out, verbose=verbose)
+            _answer(verb, question, source, given.files, out, jobs=jobs, use_columns=use_columns, verbose=verbose)
+
+
+def _jobs(texts: Sequence[str]) -> int:
+    """Return how many processes may work."""
+    if not texts:
+        return len(os.sched_getaffinity(0))
+    if not texts[0].isascii() or not texts[0].isdigit() or not 0 < int(texts[0]) <= _MOST_JOBS:
+        raise UsageError(f"Invalid value for --jobs: {texts[0]!r} is not a number from 1 to {_MOST_JOBS}")
+    return int(texts[0])
 
 
 def _defaults() -> dict[str, str]:
@@ -228,6 +245,8 @@ def _answer(
     files: Sequence[str],
     out: TextIO,
     *,
+    jobs: int,
+    use_columns: bool,
     verbose: bool,
 ) -> None:
     """Answer from the log tree or from files."""
@@ -242,6 +261,7 @@ def _answer(
         account=_account() if asks_for_own_records(verb, question) else None,
         now=present(),
     )
+    query.scan.jobs, query.scan.use_columns = jobs, use_columns
     for word in fmt.unknown:
         print(f"sonalyze: unknown word {word!r} in --fmt, ignoring", file=sys.stderr)
     if fmt.is_binary and out.isatty():
