@@ -58,6 +58,8 @@ class Scan:
         self._hosts = hosts
         self._days = days  # first instant of the first day, last instant of the last
         self.discarded: Counter[tuple[Path, str]] = Counter()
+        self._from_plans: Counter[tuple[Path, str]] = Counter()
+        self._from_texts: Counter[tuple[Path, str]] = Counter()
         self.jobs = 1
         self.executor: Executor | None = None
         self.use_columns = True
@@ -130,7 +132,9 @@ class Scan:
 
         if self._days is None or not self.use_columns or not self._columns:
             return None
-        plans, self.discarded = plans_of(self._files, self._columns, self._days, self._hosts)
+        plans, self._from_plans = plans_of(self._files, self._columns, self._days, self._hosts)
+        self._from_texts.clear()
+        self.discarded = self._from_plans.copy()
         return plans
 
     def map_plans(
@@ -146,10 +150,11 @@ class Scan:
         try:
             for outcome in self._run(partial(_partial_answers, partial_of, names, self._hosts), list(plans.values())):
                 results.update(dict.fromkeys(outcome.empty) | outcome.results)
-                self.discarded.update(outcome.dropped)
+                self._from_texts |= outcome.dropped  # of what is read twice, once
                 is_clean &= not outcome.foreign
         except _ChangedError:
             return {}, False
+        self.discarded = self._from_plans + self._from_texts
         return results, is_clean
 
     def _map_tree(self, partial_of: "Partial[_R]", names: tuple[str, ...]) -> list[tuple[str, _R]]:
