@@ -172,7 +172,7 @@ VERSION = $(shell $(PYTHON) -c 'import sonar; print(sonar.__version__)')
 DEB_ARCH = $(shell dpkg --print-architecture)
 DEB_TREE ?= build/deb
 DEB_FILE ?= build/sonar-server_$(VERSION)_$(DEB_ARCH).deb
-TIMERS := $(notdir $(filter-out %@.timer,$(wildcard units/*.timer)))
+ENABLED := $(shell sed -n 's/^enable //p' units/sonar-server.preset)
 PYTHON_MINOR = $(shell $(PYTHON) -c 'import sys; print(sys.version_info.minor)')
 
 # The environment goes into the package as it is: Debian has no package of pyarrow. DEB_TREE may name a tree that
@@ -186,7 +186,7 @@ deb-only:
 	sed -e 's|@VERSION@|$(VERSION)|; s|@ARCH@|$(DEB_ARCH)|; s|@PYTHON@|3.$(PYTHON_MINOR)|' \
 	  -e "s|@PYTHON_NEXT@|3.$$(( $(PYTHON_MINOR) + 1 ))|; s|@SIZE@|$$(du -sk "$(DEB_TREE)" | cut -f1)|" \
 	  packaging/deb/control.in >"$(DEB_TREE)/DEBIAN/control"
-	for f in postinst prerm postrm; do sed 's|@TIMERS@|$(TIMERS)|' packaging/deb/$$f >"$(DEB_TREE)/DEBIAN/$$f"; chmod 0755 "$(DEB_TREE)/DEBIAN/$$f"; done
+	for f in postinst prerm postrm; do sed 's|@UNITS@|$(ENABLED)|' packaging/deb/$$f >"$(DEB_TREE)/DEBIAN/$$f"; chmod 0755 "$(DEB_TREE)/DEBIAN/$$f"; done
 	echo /etc/sonar/sonar.conf >"$(DEB_TREE)/DEBIAN/conffiles"
 	dpkg-deb --root-owner-group -Zzstd -z$(or $(DEB_LEVEL),3) --build "$(DEB_TREE)" "$(DEB_FILE)" >/dev/null
 	@echo "$(DEB_FILE)"
