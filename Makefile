@@ -69,7 +69,7 @@ clean:  ## remove everything that make and the demo have made
 
 # Packages of the system: systemd-python is built from source; the rest is for the tests.
 APT_BUILD := python3-venv python3-dev libsystemd-dev pkg-config gcc
-APT_CHECK := mandoc systemd dbus iproute2 util-linux curl
+APT_CHECK := chromium fonts-dejavu-core mandoc systemd dbus iproute2 util-linux curl
 DNF_BUILD := python3.11 python3.11-devel systemd-devel pkgconf-pkg-config gcc
 DNF_CHECK := mandoc systemd dbus-daemon iproute util-linux curl
 

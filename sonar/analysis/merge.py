@@ -148,7 +148,7 @@ def _sums(streams: Samples, row: np.ndarray, starts: np.ndarray) -> dict[str, np
         return total
 
     failed = streams["gpufail"][row]
-    return {name: add(streams[name]) for name in SUMMED} | {
+    return {name: add(streams[name]) for name in SUMMED if name in streams.columns} | {
         "rolledup": add(streams["rolledup"] + 1) - (1 if len(starts) else 0),
         "gpus": union_of_gpus(streams["gpus"][row], starts),
         "gpufail": np.maximum.reduceat(failed, starts) if len(starts) else failed[:0],

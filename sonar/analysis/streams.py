@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sonar.analysis.samples import Samples, dense
+from sonar.analysis.samples import Samples, dense, ordered_by
 
 if TYPE_CHECKING:
     from sonar.analysis.select import RecordFilter
     from sonar.config.nodes import NodeTable
     from sonar.verbs.query import Window
 
-__all__ = ["GROWING", "KIB_PER_GB", "clean_streams", "selected", "with_growth"]
+__all__ = ["GROWING", "KIB_PER_GB", "clean_streams", "selected", "stream_numbers", "with_growth"]
 
 KIB_PER_GB = 1 << 20
 
@@ -36,19 +36,25 @@ def clean_streams(samples: Samples, nodes: "NodeTable | None" = None) -> Samples
     Samples without a usable utilization are dropped: where the CPU time fell. `nodes` says for which hosts GPU memory
     is known as a share of the cards only.
     """
+    number = stream_numbers(samples)
+    order = ordered_by(number, samples["time"])  # stable: of equal instants the first read stays first
+    stream, time = number[order], samples["time"][order]
+    first = np.ones(len(order), bool)
+    first[1:] = (stream[1:] != stream[:-1]) | (time[1:] != time[:-1])
+    if not first.all():
+        order, stream = order[first], stream[first]
+    rows = samples.take(order).with_columns(stream=stream)
+    rows = rows.with_columns(**{name: _neutral(rows[name]) for name in _NEUTRALIZED if name in rows.columns})
+    rows = _with_utilization(rows)
+    return _with_gpu_memory(rows, nodes) if nodes else rows
+
+
+def stream_numbers(samples: Samples) -> np.ndarray:
+    """Return the number of each sample's stream, counted in sorted order."""
     group = (samples["rolledup"] > 0) | (samples["pid"] == 0)
     which = np.where(group, samples["ppid"], samples["pid"])
     keys = [samples[name] for name in ("host", "job", "epoch", "user", "cmd")]
-    stream = dense(*keys, group, which)
-    order = np.lexsort((samples["time"], stream))  # stable: of equal instants the first read stays first
-    rows = samples.take(order).with_columns(stream=stream[order])
-    stream, time = rows["stream"], rows["time"]
-    duplicate = np.zeros(len(rows), bool)
-    duplicate[1:] = (stream[1:] == stream[:-1]) & (time[1:] == time[:-1])
-    rows = rows.take(~duplicate)
-    rows = rows.with_columns(**{name: _neutral(rows[name]) for name in _NEUTRALIZED})
-    rows = _with_utilization(rows)
-    return _with_gpu_memory(rows, nodes) if nodes else rows
+    return dense(*keys, group, which)
 
 
 def with_growth(streams: Samples) -> Samples:

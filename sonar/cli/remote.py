@@ -1,13 +1,17 @@
 """Remote mode of sonalyze: the question goes to a server, whose answer is passed on as it is.
 
-The request is `GET URL/VERB?cluster=NAME&...`, with the options by their long names as the user typed them.
+The request is `GET URL/VERB?cluster=NAME&...`, with the options by their long names as the user typed them. Where the
+server does not know that, or if URL ends in `/api/v0`, it is that of newer servers of the family: `URL/api/v0/VERB`, a
+list in one parameter, flags as `true`; the answer is one JSON string that holds the text.
 """
 
+import json
 import os
 import sys
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -20,7 +24,7 @@ from sonar.verbs.declare import OptionType, Verb
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, PoolManager
 
-__all__ = ["Server", "credentials", "request_url"]
+__all__ = ["Answer", "Server", "credentials", "request_url"]
 
 # Of time to connect, and between two pieces of an answer: an analysis of a year may think for long.
 _CONNECT_TIMEOUT_S = 10.0
@@ -28,47 +32,93 @@ _READ_TIMEOUT_S = 600.0
 _PIECE = 1 << 16
 _LONGEST_MESSAGE = 2000
 _LARGEST_AUTH_FILE = 1 << 16
+_V0 = "/api/v0"
+_V0_NAMES = {"query": "q"}
 
 
 def request_url(address: str, verb: Verb, cluster: str | None, question: Mapping[str, Sequence[str]]) -> str:
     """Return the address of a question: the cluster if it is about one, then the options as they are declared."""
     from sonar.verbs.parameters import REMOTE_TRUE, options_of
 
+    is_v0 = address.rstrip("/").endswith(_V0)
     parameters = [] if cluster is None else [("cluster", cluster)]
     for option in options_of(verb):
-        texts = question.get(option.name, ())
-        parameters += ((option.name, REMOTE_TRUE if option.type is OptionType.FLAG else text) for text in texts)
+        texts = list(question.get(option.name, ()))
+        if option.type is OptionType.FLAG:
+            texts = ["true" if is_v0 else REMOTE_TRUE for _ in texts]
+        elif is_v0 and len(texts) > 1:
+            texts = [(";" if option.type is OptionType.HOSTS else ",").join(texts)]
+        name = _V0_NAMES.get(option.name, option.name) if is_v0 else option.name
+        parameters += ((name, text) for text in texts)
     return f"{address.rstrip('/')}/{verb.name}?" + "&".join(f"{name}={quote(text, '')}" for name, text in parameters)
 
 
-def credentials(auth_file: Path | None) -> str | None:
-    """Return `user:password`: of $SONALYZE_AUTH, else of the file; None without both. Raise SonarError."""
+def credentials(auth_file: Path | None, address: str) -> str | None:
+    """Return `user:password` for a server: of $SONALYZE_AUTH, else of the file, else of ~/.netrc; None without these.
+
+    Raise SonarError naming the one that is wrong.
+    """
     if secret := os.environ.get("SONALYZE_AUTH"):
-        return _user_and_password(secret, "SONALYZE_AUTH")
+        return _user_and_password(secret, "SONALYZE_AUTH", address)
     if auth_file is None:
-        return None
-    try:
-        with auth_file.open(encoding="utf-8") as file:
-            text = file.read(_LARGEST_AUTH_FILE)
-            readable_by_others = os.fstat(file.fileno()).st_mode & 0o077
-    except OSError as error:
-        raise SonarError(f"{error.strerror}: '{auth_file}'") from None
-    except UnicodeDecodeError:
-        raise SonarError(f"Invalid auth file syntax: '{auth_file}'") from None
-    secret = _user_and_password(text, f"'{auth_file}'")
+        home = os.environ.get("HOME")
+        netrc = Path(home) / ".netrc" if home else None
+        return _of_netrc(netrc, address) if netrc is not None and netrc.is_file() else None
+    text, readable_by_others = _read(auth_file)
+    secret = _user_and_password(text, f"'{auth_file}'", address)
     if readable_by_others:
         print(f"sonalyze: auth file '{auth_file}' can be read by others, going on", file=sys.stderr)
     return secret
 
 
-def _user_and_password(text: str, where: str) -> str:
-    """Return `user:password` of a text that is just that, or a line of netrc: `machine M login U password P`."""
+def _read(path: Path) -> tuple[str, bool]:
+    """Return what is in a file of secrets, and whether others can read it."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            return file.read(_LARGEST_AUTH_FILE), bool(os.fstat(file.fileno()).st_mode & 0o077)
+    except OSError as error:
+        raise SonarError(f"{error.strerror}: '{path}'") from None
+    except UnicodeDecodeError:
+        raise SonarError(f"Invalid auth file syntax: '{path}'") from None
+
+
+def _user_and_password(text: str, where: str, address: str) -> str:
+    """Return `user:password` of a text that is just that, or in netrc format has the server's machine, or one only."""
     match text.split():
         case [pair] if pair.count(":") == 1:
             return pair
         case ["machine", _, "login", user, "password", password] if ":" not in user:
             return f"{user}:{password}"
+        case ["machine" | "default", *_]:
+            secret = _entry(text, where, address)
+            if secret is None:
+                raise SonarError(f"{where}: nothing for machine {urlsplit(address).hostname}")
+            return secret
     raise SonarError(f"Invalid auth file syntax: {where}")
+
+
+def _of_netrc(path: Path, address: str) -> str | None:
+    """Return what the caller's own netrc file has for the server; it must not be readable by others for that."""
+    text, readable_by_others = _read(path)
+    secret = _entry(text, f"'{path}'", address)
+    if secret is not None and readable_by_others:
+        raise SonarError(f"'{path}' can be read by others: chmod 600 it, or use --auth-file")
+    return secret
+
+
+def _entry(text: str, where: str, address: str) -> str | None:
+    """Return `user:password` of the entry of netrc(5) for the server's host."""
+    import netrc
+    import tempfile
+
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".netrc") as file:  # the parser wants a file
+        file.write(text)
+        file.flush()
+        try:
+            entry = netrc.netrc(file.name).authenticators(urlsplit(address).hostname or "")
+        except netrc.NetrcParseError as error:
+            raise SonarError(f"{where}, line {error.lineno}: {error.msg}") from None
+    return f"{entry[0]}:{entry[2]}" if entry and entry[2] else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +129,28 @@ class Server:
     credentials: str | None = None
     ca_file: Path | None = None
 
-    def copy_answer(self, request: str, out: BinaryIO) -> None:
-        """Write the answer to a request; raise SonarError if there is none, or if it tells of an error."""
+    def ask(self, verb: Verb, cluster: str | None, question: Mapping[str, Sequence[str]]) -> "Answer":
+        """Return the answer to a question; raise SonarError if there is none, or if it tells of an error."""
+        response = self._get(request_url(self.address, verb, cluster, question))
+        is_v0 = self.address.rstrip("/").endswith(_V0)
+        if response.status == HTTPStatus.NOT_FOUND and not is_v0:
+            refusal = _refusal(response)
+            response = self._get(request_url(self.address.rstrip("/") + _V0, verb, cluster, question))
+            if response.status == HTTPStatus.NOT_FOUND:
+                raise SonarError(refusal)
+            is_v0 = True
+        if not 200 <= response.status < 300:
+            raise SonarError(_refusal(response))
+        return Answer(self.address, response, is_json_string=is_v0)
+
+    def version(self) -> "Answer":
+        """Return what the server says of itself; raise SonarError if it does not."""
+        response = self._get(f"{self.address.rstrip('/').removesuffix(_V0)}/version")
+        if not 200 <= response.status < 300:
+            raise SonarError(_refusal(response))
+        return Answer(self.address, response, is_json_string=False)
+
+    def _get(self, request: str) -> "BaseHTTPResponse":
         from urllib3.exceptions import HTTPError
 
         parts = _checked_address(self.address)
@@ -91,12 +161,7 @@ class Server:
             if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
                 print("sonalyze: the password is sent unencrypted, going on; better use https", file=sys.stderr)
         try:
-            response = self._connections(parts).request("GET", request, headers=headers, preload_content=False)
-            if not 200 <= response.status < 300:
-                raise SonarError(_refusal(response))
-            for piece in response.stream(_PIECE, decode_content=True):
-                out.write(piece)
-            out.flush()
+            return self._connections(parts).request("GET", request, headers=headers, preload_content=False)
         except HTTPError as error:
             raise SonarError(f"{self.address}: {_reason(error)}") from None
 
@@ -117,6 +182,38 @@ class Server:
         if proxy and not proxy_bypass(parts.netloc):
             return ProxyManager(proxy, **options)
         return PoolManager(**options)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server answers: a text as it is, or as one JSON string."""
+
+    address: str
+    response: "BaseHTTPResponse"
+    is_json_string: bool
+
+    def copy(self, out: BinaryIO) -> None:
+        """Write the text. Raise SonarError if the connection breaks, or if what should be a JSON string is none."""
+        from urllib3.exceptions import HTTPError
+
+        try:
+            if self.is_json_string:
+                out.write(self._text())
+            else:
+                for piece in self.response.stream(_PIECE, decode_content=True):
+                    out.write(piece)
+            out.flush()
+        except HTTPError as error:
+            raise SonarError(f"{self.address}: {_reason(error)}") from None
+
+    def _text(self) -> bytes:
+        try:
+            text = json.loads(self.response.read(decode_content=True))
+        except ValueError:
+            text = None
+        if not isinstance(text, str):
+            raise SonarError(f"{self.address}: the answer is no JSON string")
+        return text.encode()
 
 
 def _checked_address(address: str) -> SplitResult:

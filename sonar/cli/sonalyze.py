@@ -6,12 +6,15 @@ Only the verb that is asked for is imported and made into a typer command, so th
 import os
 import pwd
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, TextIO, TypedDict, cast
 
 import sonar
 from sonar import verbs
+from sonar.cli.defaults import NAME, read_defaults, with_defaults
 from sonar.errors import SonarError, UsageError
 from sonar.times import iso_text, present
 from sonar.verbs.declare import Option, OptionType, Reads, Verb
@@ -49,6 +52,7 @@ _SOURCE = (
 )
 _CONFIG = Option("config-file", "description of the nodes, for relative values", OptionType.PATH, metavar="FILE")
 _REPORTS = Option("report-dir", "where the reports of the cluster are", OptionType.PATH, metavar="DIR")
+_OUTPUT = Option("output", "write to this file instead of standard output", OptionType.PATH, "o", metavar="FILE")
 _VERBOSE = Option("verbose", "tell on stderr what was read and dropped", OptionType.FLAG, "v")
 
 _HELP_WORDS = frozenset({"help", "-h", "--help"})
@@ -61,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
         _check_encoding(argv)
         return _dispatch(argv)
     except UsageError as error:
-        topic = f" {argv[0]}" if argv and argv[0] in verbs.NAMES else ""
+        topic = f" {argv[0]}" if argv and argv[0] in (*verbs.NAMES, *verbs.ALIASES) else ""
         print(f"sonalyze: {error} (try 'sonalyze{topic} --help')", file=sys.stderr)
         return error.exit_status
     except SonarError as error:
@@ -94,20 +98,41 @@ def _dispatch(argv: Sequence[str]) -> int:
         name, rest = (rest[0], ["--help"]) if rest and rest[0] not in _HELP_WORDS else ("help", [])
     if name in _VERSION_WORDS:
         print(f"sonalyze {sonar.__version__}")
-    elif name == "version" and not rest:
-        print(f"sonalyze version({sonar.__version__}) features(untagged_sonar_data)")
-    elif name == "version" and rest == ["--help"]:
-        print("Usage: sonalyze version\n\nPrint version and features of the program.")
+    elif name == "version":
+        _tell_version(["--help"] if rest[:1] == ["help"] else rest)
     elif name == "help":
         print(_overview(), end="")
-    elif name in verbs.NAMES:
+    elif name in verbs.NAMES or name in verbs.ALIASES:
         _run(verbs.verb(name), ["--help"] if rest[:1] == ["help"] else rest)
     elif name.startswith("-"):
         raise UsageError(f"No such option before the verb: {name}")
     else:
-        raise UsageError(f"version takes no argument: {rest[0]!r}" if name == "version" else f"No such verb: {name!r}")
+        raise UsageError(f"No such verb: {name!r}")
     sys.stdout.flush()
     return 0
+
+
+def _tell_version(argv: Sequence[str]) -> None:
+    """Print version and features of the program, or what a server says of itself."""
+    from sonar.cli import remote
+    from sonar.cli.options import parse
+
+    options = [option for option in _SOURCE if option.name in {"remote", "auth-file", "ca-file"}]
+    given = parse("sonalyze version", "Print version and features of the program, or of a server", options, argv)
+    if given is None:
+        return
+    if given.files:
+        raise UsageError(f"version takes no file: {given.files[0]!r}")
+    where = {name: texts[0] for name, texts in given.options.items()}
+    if "remote" not in where:
+        print(f"sonalyze version({sonar.__version__}) features(untagged_sonar_data)")
+        return
+    server = remote.Server(
+        where["remote"],
+        credentials=remote.credentials(Path(where["auth-file"]) if "auth-file" in where else None, where["remote"]),
+        ca_file=Path(where["ca-file"]) if "ca-file" in where else None,
+    )
+    server.version().copy(sys.stdout.buffer)
 
 
 def _overview() -> str:
@@ -139,27 +164,67 @@ def _run(verb: Verb, argv: Sequence[str]) -> None:
     from sonar.verbs.parameters import options_of
 
     config = (*((_CONFIG,) if verb.takes_config else ()), *((_REPORTS,) if verb.reads is Reads.REPORTS else ()))
-    given = parse(f"sonalyze {verb.name}", verb.summary, (*_SOURCE, *options_of(verb), *config, _VERBOSE), argv)
+    options = (*_SOURCE, *options_of(verb), *config, _OUTPUT, _VERBOSE)
+    given = parse(f"sonalyze {verb.name}", verb.summary, options, argv)
     if given is None:
         return
     question = dict(given.options)
     source = {option.name: question.pop(option.name)[0] for option in (*_SOURCE, *config) if option.name in question}
     verbose = bool(question.pop("verbose", ()))
+    output = Path(question.pop("output")[0]) if "output" in question else None
     if question.get("fmt", [""])[0].startswith("help"):
         from sonar.render.formats import format_help
 
         print(format_help(verb), end="")
-    elif "jobanalyzer-dir" not in source and ("remote" in source or "cluster" in source):
-        _ask_server(verb, question, source, given.files, verbose=verbose)
-    else:
-        _answer(verb, question, source, given.files, verbose=verbose)
+        return
+    defaults = _defaults()
+    source = with_defaults(source, defaults, files=bool(given.files), takes_config=verb.takes_config)
+    for name in ("from", "to"):
+        if name in defaults and any(option.name == name for option in options):
+            question.setdefault(name, [defaults[name]])
+    with _opened(output) as out:
+        if "jobanalyzer-dir" not in source and ("remote" in source or "cluster" in source):
+            _ask_server(verb, question, source, given.files, out, verbose=verbose)
+        else:
+            _answer(verb, question, source, given.files, out, verbose=verbose)
+
+
+def _defaults() -> dict[str, str]:
+    """Return the defaults of the caller's own file."""
+    home = os.environ.get("HOME")
+    return read_defaults(Path(home) / NAME) if home else {}
+
+
+@contextmanager
+def _opened(output: Path | None) -> Iterator[TextIO]:
+    """Give standard output, or a file that replaces the one of that name when all has been written."""
+    if output is None:
+        _use_utf8()
+        yield sys.stdout
+        return
+    part = output.with_name(f".{output.name}.{os.getpid()}")
+    try:
+        with part.open("w", encoding="utf-8", newline="\n") as out:
+            yield out
+        part.replace(output)
+    except OSError as error:
+        raise SonarError(f"{error.strerror}: '{output}'") from None
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _answer(
-    verb: Verb, question: Mapping[str, list[str]], source: Mapping[str, str], files: Sequence[str], *, verbose: bool
+    verb: Verb,
+    question: Mapping[str, list[str]],
+    source: Mapping[str, str],
+    files: Sequence[str],
+    out: TextIO,
+    *,
+    verbose: bool,
 ) -> None:
-    """Answer from the log tree or from files, to stdout."""
-    from sonar.render.formats import write_result
+    """Answer from the log tree or from files."""
+    from sonar.cli.terminal import paged, still_working, width
+    from sonar.render.formats import Style, write_result
     from sonar.verbs.parameters import asks_for_own_records, query_of
 
     query, fmt = query_of(
@@ -171,11 +236,18 @@ def _answer(
     )
     for word in fmt.unknown:
         print(f"sonalyze: unknown word {word!r} in --fmt, ignoring", file=sys.stderr)
-    result = verb.answer(query)
+    if fmt.is_binary and out.isatty():
+        raise UsageError(f"--fmt: {fmt.style.value} is binary, and this is a terminal: give --output, or redirect")
+    with still_working(f"sonalyze: reading {len(query.scan.files)} files", sys.stderr):
+        result = verb.answer(query)
     if verbose:
         _tell_what_was_read(query, fmt, result.rows.num_rows)
-    _use_utf8()
-    write_result(verb, result, fmt, sys.stdout)
+    if fmt.style is not Style.FIXED:
+        write_result(verb, result, fmt, out)
+        return
+    fmt = replace(fmt, width=width(out))
+    with paged(out) as page:
+        write_result(verb, result, fmt, cast("TextIO", page))
 
 
 def _source(verb: Verb, source: Mapping[str, str], files: Sequence[str]) -> "_Source":
@@ -187,7 +259,7 @@ def _source(verb: Verb, source: Mapping[str, str], files: Sequence[str]) -> "_So
     reports = _audiences(Path(source["report-dir"])) if "report-dir" in source else ()
     if "jobanalyzer-dir" not in source:
         if verb.reads is Reads.SITE:
-            raise SonarError("--jobanalyzer-dir is needed, or --remote")
+            return {"data": [], "nodes": None, "clusters": _clusters_here(), "reports": ()}
         data = (
             [Path(name) for name in files]
             if files or verb.reads is Reads.REPORTS
@@ -213,16 +285,34 @@ def _source(verb: Verb, source: Mapping[str, str], files: Sequence[str]) -> "_So
     }
 
 
+def _clusters_here() -> "Clusters":
+    """Return the clusters of the server that this machine is, by its sonar.conf(5). Raise SonarError if it is none."""
+    from sonar.config.clusters import Clusters
+    from sonar.config.settings import load_settings
+
+    paths = load_settings().paths
+    if not paths.data.is_dir():
+        raise SonarError(f"No clusters at '{paths.data}': give --jobanalyzer-dir, or --remote")
+    return Clusters(paths.data, paths.clusters, paths.reports)
+
+
 def _audiences(reports: Path) -> tuple[Path, ...]:
     """Return where to look for a report of a cluster, that for the most narrow audience first."""
     return (*(reports / audience for audience in ("admin", "login", "public")), reports)
 
 
 def _ask_server(
-    verb: Verb, question: Mapping[str, list[str]], source: Mapping[str, str], files: Sequence[str], *, verbose: bool
+    verb: Verb,
+    question: Mapping[str, list[str]],
+    source: Mapping[str, str],
+    files: Sequence[str],
+    out: TextIO,
+    *,
+    verbose: bool,
 ) -> None:
-    """Let a server answer; its answer goes to stdout as it is."""
+    """Let a server answer; its answer is passed on as it is."""
     from sonar.cli import remote
+    from sonar.cli.terminal import still_working
     from sonar.verbs.parameters import asks_for_own_records, check_options
 
     for name in ("data-path", "config-file"):
@@ -237,13 +327,14 @@ def _ask_server(
         question = {**question, "user": [_account()]}  # the server would take its own
     server = remote.Server(
         source["remote"],
-        credentials=remote.credentials(Path(source["auth-file"]) if "auth-file" in source else None),
+        credentials=remote.credentials(Path(source["auth-file"]) if "auth-file" in source else None, source["remote"]),
         ca_file=Path(source["ca-file"]) if "ca-file" in source else None,
     )
-    request = remote.request_url(server.address, verb, source.get("cluster"), question)
     if verbose:
-        print(f"Request: {request}", file=sys.stderr)
-    server.copy_answer(request, sys.stdout.buffer)
+        print(f"Request: {remote.request_url(server.address, verb, source.get('cluster'), question)}", file=sys.stderr)
+    with still_working(f"sonalyze: waiting for {server.address}", sys.stderr):
+        answer = server.ask(verb, source.get("cluster"), question)
+    answer.copy(out.buffer)
 
 
 def _data_path(option: str | None) -> Path:

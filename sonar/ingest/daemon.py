@@ -5,15 +5,18 @@ import asyncio
 import faulthandler
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sonar import log
 from sonar.config.aliases import read_aliases
+from sonar.config.clusters import aliases_of
 from sonar.config.settings import Ingest, load_settings
 from sonar.errors import UsageError
 from sonar.ingest.post import Rules
+from sonar.names import ClusterName
 
 if TYPE_CHECKING:
     from sonar.serve.identities import Identities
@@ -47,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     books = Books(options.data, store)
     books.begin()
     rules = Rules(
-        aliases=read_aliases(options.aliases) if options.aliases else {},
+        aliases=_aliases(options, strict=False),
         topic_prefixes=frozenset(settings.topic_prefixes),
         csv_day=settings.csv_day,
         json_day=settings.json_day,
@@ -66,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
     def reload() -> None:
         """Read settings, aliases and users again; what sockets, store and limits were made from counts at a start."""
         now = _settings(options)
-        aliases = read_aliases(options.aliases) if options.aliases else {}
+        aliases = _aliases(options, strict=True)
         if identities is not None:
             identities.reload()
         prefixes = frozenset(now.topic_prefixes)
@@ -106,6 +109,17 @@ def run(options: argparse.Namespace) -> int:
     finally:
         if not is_closed:
             store.close()
+
+
+def _aliases(options: argparse.Namespace, *, strict: bool) -> Mapping[str, ClusterName]:
+    """Return the cluster of each alias: of the file that is given, else of the descriptions of clusters.
+
+    A mistake in these is an error where `strict`, so that a reload keeps what there is; else it costs its own aliases.
+    """
+    if options.aliases:
+        return read_aliases(options.aliases)
+    described = load_settings().paths.clusters
+    return aliases_of(described, strict=strict) if described.is_dir() else {}
 
 
 def _settings(options: argparse.Namespace) -> Ingest:

@@ -15,7 +15,7 @@ from sonar.read.rows import Rows
 from sonar.read.schema import HEARTBEAT_COMMAND, HEARTBEAT_USER
 from sonar.times import parse_instant
 
-__all__ = ["read_part", "read_records", "split_records"]
+__all__ = ["read_part", "read_records", "split_quoted", "split_records"]
 
 # The version that stands for records from before there were tags.
 UNTAGGED_VERSION = "0.6.0"
@@ -67,7 +67,7 @@ def split_records(data: bytes, dropped: Counter[str]) -> Iterator[list[str]]:
             continue
         if b'"' in text:
             record, taken = text, 1
-            while (fields := _split_quoted(record)) is None and pending is not None and pending[0]:
+            while (fields := split_quoted(record)) is None and pending is not None and pending[0]:
                 grown = record + ending + pending[1]
                 taken += 1
                 if _RECORD_START.match(pending[1]) or taken > _MOST_QUOTED_LINES or len(grown) > _LARGEST_QUOTED:
@@ -87,7 +87,7 @@ def split_records(data: bytes, dropped: Counter[str]) -> Iterator[list[str]]:
                 dropped["bad-utf8"] += 1
 
 
-def _split_quoted(line: bytes) -> list[bytes] | None:
+def split_quoted(line: bytes) -> list[bytes] | None:
     """Split a record at the commas outside quotes (RFC 4180); None if a quote is still open at its end.
 
     A quote opens only at the start of a field; text after the closing quote belongs to the field.

@@ -1,50 +1,49 @@
-"""The scan: which files of a log tree answer a question, and their samples as tables, host by host.
+"""The scan: which samples answer a question, host by host, from columns where there are any, else from the log.
 
-Columns, when there are any, will come in here and nowhere else: whoever asks a scan need not know what it read.
+Whoever asks a scan need not know what it read: `map` runs a function on each host's samples, here or in other
+processes, and gives what it returned. Hosts are independent, so this is the unit of parallel work.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from sonar.errors import SonarError
-from sonar.names import NO_SAMPLES
-from sonar.read.envelopes import read_envelopes
-from sonar.read.rows import Rows
-from sonar.read.tree import files_of_days, read_bytes
+from sonar.read.files import LogFile, SampleReader, host_of, listed
+from sonar.read.tree import read_bytes
+from sonar.read.workers import worker_processes
 from sonar.times import DAY, day_of
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     import pyarrow as pa
 
     from sonar.hosts import HostPatterns
+    from sonar.read.plan import Foreign, HostPlan
 
-__all__ = ["LogFile", "Scan"]
+__all__ = ["LogFile", "Partial", "Scan", "Tables"]
 
-_ENVELOPES_PREFIX = "0+sample-"
+_R = TypeVar("_R")
 
+Tables: TypeAlias = "Iterator[pa.Table]"
+"""The samples of one host as tables, each later than the one before."""
 
-@dataclass(frozen=True, slots=True, order=True)
-class LogFile:
-    """One file of samples. `host` is the one it is named after; an explicit file is named after none."""
+Partial: TypeAlias = Callable[[str, Tables], _R]
+"""What is made of one host's samples: a function of the host and its tables, that can be sent to another process."""
 
-    path: Path
-    host: str = ""
-    explicit: bool = False
-
-    def is_json(self, content: bytes) -> bool:
-        """Whether it holds envelopes: by its name in the tree, by its name or first byte elsewhere."""
-        if not self.explicit:
-            return self.path.name.startswith(_ENVELOPES_PREFIX)
-        return self.path.suffix == ".json" or content.lstrip()[:1] == b"{"
+_TRIES = 10
+_WORTH_A_PROCESS = 24 << 20  # bytes of text, or as much work; less is done before a process has started
 
 
 class Scan:
     """The samples that a question needs to see; may be read more than once.
 
-    `discarded` counts, after reading, the records that were dropped, by file and reason.
+    `discarded` counts, after reading, the records that were dropped, by file and reason. `jobs` is how many processes
+    may work on it; `executor`, where it is given, works instead of these.
     """
 
     def __init__(
@@ -52,11 +51,16 @@ class Scan:
         files: Sequence[LogFile],
         hosts: "HostPatterns | None" = None,
         days: tuple[int, int] | None = None,
+        columns: Sequence[Path] = (),
     ) -> None:
         self._files = tuple(files)
+        self._columns = tuple(columns)
         self._hosts = hosts
         self._days = days  # first instant of the first day, last instant of the last
         self.discarded: Counter[tuple[Path, str]] = Counter()
+        self.jobs = 1
+        self.executor: Executor | None = None
+        self.use_columns = True
 
     @classmethod
     def of_files(cls, files: Sequence[Path], hosts: "HostPatterns | None" = None) -> "Scan":
@@ -73,8 +77,8 @@ class Scan:
         if not root.is_dir():
             raise SonarError(f"Not a viable log directory: {root}")
         first, last = day_of(start).toordinal() - 1, day_of(end).toordinal() + 1
-        files = _files_of_days(root, first, last, hosts) if start <= end else []
-        return cls(files, hosts, (start // DAY * DAY, (end // DAY + 1) * DAY - 1))
+        files, columns = listed(root, first, last, hosts) if start <= end else ([], [])
+        return cls(files, hosts, (start // DAY * DAY, (end // DAY + 1) * DAY - 1), columns)
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -88,37 +92,93 @@ class Scan:
             yield table if columns is None else table.select(list(columns))
 
     def by_host(self, columns: Sequence[str] | None = None) -> "Iterator[tuple[str, pa.Table]]":
-        """Yield each host once, ascending by name, with all its samples in reading order.
+        """Yield each host once, ascending by name, with all its samples.
 
-        All files are read before the first host is given: a record of any host may stand in any file.
+        Memory holds all of them. Of samples that could be equal the one read first comes first.
         """
+        for host, table in self.map(_whole, columns):
+            yield host, table if columns is None else table.select(list(columns))
+
+    def map(self, partial_of: "Partial[_R]", columns: Sequence[str] | None = None) -> list[tuple[str, _R]]:
+        """Return what the function makes of each host's samples, ascending by host.
+
+        It gets tables with these columns at least, each later than the one before; so what it keeps decides how much
+        memory is needed. Of samples that could be equal the one read first comes first. Where the samples of a host
+        turn out to stand in a file of another, it is called for that host again, with all of them.
+        """
+        from sonar.read.schema import COLUMNS
+
+        self.discarded.clear()
+        names = tuple(COLUMNS if columns is None else dict.fromkeys([*columns, "host", "time"]))
+        if self._days is None:
+            return [(host, partial_of(host, iter([table]))) for host, table in self._of_explicit_files(names)]
+        for _ in range(_TRIES):
+            try:
+                return self._map_tree(partial_of, names)
+            except _ChangedError:
+                self.discarded.clear()
+        raise SonarError("The columns change all the time")
+
+    def _map_tree(self, partial_of: "Partial[_R]", names: tuple[str, ...]) -> list[tuple[str, _R]]:
+        from sonar.read.plan import plans_of
+
+        assert self._days is not None
+        plans, self.discarded = plans_of(
+            self._files, self._columns, self._days, self._hosts, use_columns=self.use_columns
+        )
+        results: dict[str, _R] = {}
+        foreign: dict[str, list[Foreign]] = {}
+        work = partial(_partial_answers, partial_of, names, self._hosts)
+        for outcome in self._run(work, list(plans.values())):
+            results.update(outcome.results)
+            self.discarded.update(outcome.dropped)
+            for host, rows in outcome.foreign.items():
+                foreign.setdefault(host, []).extend(rows)
+        for host, rows in foreign.items():
+            plan = plans.get(host) or _empty_plan(host, self._days)
+            results.update(work([plan], rows).results)
+        return [(host, results[host]) for host in sorted(results)]
+
+    def _run(self, work: "Callable[[list[HostPlan]], _Outcome]", plans: "list[HostPlan]") -> "Iterator[_Outcome]":
+        """Yield the outcome of all plans, some at a time."""
+        jobs = min(self.jobs, 1 + sum(plan.size for plan in plans) // _WORTH_A_PROCESS, len(plans))
+        if self.executor is None and jobs <= 1:
+            for plan in plans:
+                yield work([plan])
+            return
+        at_once = max(1, len(plans) // (max(jobs, 4) * 8))
+        portions = [plans[at : at + at_once] for at in range(0, len(plans), at_once)]
+        with worker_processes(1 if self.executor is not None else jobs) as pool:
+            executor = self.executor or pool
+            assert executor is not None
+            yield from executor.map(work, portions)
+
+    def _of_explicit_files(self, names: Sequence[str]) -> "Iterator[tuple[str, pa.Table]]":
+        """Yield each host with its samples; a record of any host may stand in any file, so all are read first."""
         import pyarrow as pa
 
         by_host: dict[str, list[pa.Table]] = {}
-        for table in self.tables(columns if columns is None else [*columns, *({"host"} - set(columns))]):
-            for host, of_host in _split(table):
+        for table in self._wanted(self._files):
+            for host, of_host in _split(table.select(list(names))):
                 by_host.setdefault(host, []).append(of_host)
         for host in sorted(by_host):
-            table = pa.concat_tables(by_host.pop(host)).unify_dictionaries().combine_chunks()
-            yield host, table if columns is None else table.select(list(columns))
+            yield host, pa.concat_tables(by_host.pop(host)).unify_dictionaries().combine_chunks()
 
     def _wanted(self, files: Sequence[LogFile]) -> "Iterator[pa.Table]":
         """Yield the tables of files, cut to the days and hosts asked for; JSON wins over CSV per host and instant."""
-        from sonar.read.tokens import Tokenizer
-
-        tokenizer = Tokenizer()
+        reader = SampleReader()
         seen: set[tuple[str, int]] = set()
-        for file in sorted(files, key=lambda file: file.path.suffix != ".json"):  # in whatever order files are named
-            content = read_bytes(file.path, must_exist=file.explicit)
-            dropped: Counter[str] = Counter()
-            is_json = file.is_json(content)
-            if is_json:
-                rows = Rows()
-                read_envelopes(content, rows, dropped)
-                table = self._cut(rows.table())
+        removed = self._removed_files()
+        in_order = sorted([*files, *removed]) if removed else files  # explicit files in whatever order they are named
+        for file in sorted(in_order, key=lambda file: file.path.suffix != ".json"):
+            if file in removed:
+                is_json, table = file.path.suffix == ".json", self._cut(removed[file])
             else:
-                table = self._cut(tokenizer.table(content, dropped))
-            self.discarded.update({(file.path, reason): number for reason, number in dropped.items()})
+                content = read_bytes(file.path, must_exist=file.explicit)
+                dropped: Counter[str] = Counter()
+                is_json = file.is_json(content)
+                table = self._cut(reader.table(content, is_json=is_json, dropped=dropped))
+                self.discarded.update({(file.path, reason): number for reason, number in dropped.items()})
             if is_json:
                 distinct = table.select(["host", "time"]).group_by(["host", "time"]).aggregate([])
                 seen.update(_moments(distinct))
@@ -126,6 +186,19 @@ class Scan:
                 table = _without(table, seen)
             if len(table):
                 yield table
+
+    def _removed_files(self) -> "dict[LogFile, pa.Table]":
+        """Return what columns have of files that are no longer in the log."""
+        from sonar.read.columns import open_columns
+
+        removed = {}
+        for path in self._columns:
+            columns = open_columns(path)
+            for name, table in columns.removed() if columns else ():
+                host = host_of(name)
+                if self._hosts is None or self._hosts.match(host):
+                    removed[LogFile(path.parent / name, f"{host} (removed)")] = table
+        return removed
 
     def _cut(self, table: "pa.Table") -> "pa.Table":
         """Return the rows within the days and of the hosts asked for."""
@@ -141,6 +214,71 @@ class Scan:
             matches = np.array([self._hosts.match(host) for host in column.dictionary.to_pylist()])
             keep &= matches[column.indices.to_numpy()]
         return table if keep.all() else table.filter(pa.array(keep))
+
+
+class _ChangedError(Exception):
+    """Columns were replaced after the plan had been made."""
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What became of some plans: results by host, rows of hosts that stood in other hosts' files, dropped records."""
+
+    results: dict[str, Any] = field(default_factory=dict)
+    foreign: "dict[str, list[Foreign]]" = field(default_factory=dict)
+    dropped: Counter[tuple[Path, str]] = field(default_factory=Counter)
+
+
+_reader: SampleReader | None = None
+
+
+def _partial_answers(
+    partial_of: "Partial[Any]",
+    names: tuple[str, ...],
+    hosts: "HostPatterns | None",
+    plans: "Sequence[HostPlan]",
+    foreign: "Sequence[Foreign]" = (),
+) -> _Outcome:
+    """Return the outcome of some plans; a host without samples has no result."""
+    global _reader  # noqa: PLW0603 -- what it has learned from one file helps with the next
+    from sonar.read.plan import ColumnsChangedError, HostReading
+
+    if _reader is None:
+        _reader = SampleReader()
+    outcome = _Outcome()
+    for plan in plans:
+        reading = HostReading(plan, names, _reader, foreign, hosts)
+        tables = reading.chunks()
+        try:
+            first = next(tables, None)
+            if first is not None:
+                outcome.results[plan.host] = partial_of(plan.host, _with_first(first, tables))
+            for _ in tables:  # what the function did not want may hold rows of others
+                pass
+        except ColumnsChangedError:
+            raise _ChangedError from None
+        outcome.dropped.update(reading.dropped)
+        for host, rows in reading.foreign.items():
+            outcome.foreign.setdefault(host, []).extend(rows)
+    return outcome
+
+
+def _with_first(first: "pa.Table", others: Tables) -> Tables:
+    yield first
+    yield from others
+
+
+def _whole(_host: str, tables: Tables) -> "pa.Table":
+    """Return the samples of a host as one table."""
+    import pyarrow as pa
+
+    return pa.concat_tables(list(tables)).unify_dictionaries().combine_chunks()
+
+
+def _empty_plan(host: str, days: tuple[int, int]) -> "HostPlan":
+    from sonar.read.plan import HostPlan
+
+    return HostPlan(host, (), days)
 
 
 def _without(table: "pa.Table", seen: set[tuple[str, int]]) -> "pa.Table":
@@ -170,17 +308,3 @@ def _split(table: "pa.Table") -> "Iterator[tuple[str, pa.Table]]":
         of_host = np.flatnonzero(codes == code)
         if len(of_host):
             yield host, table.take(of_host)
-
-
-def _files_of_days(root: Path, first: int, last: int, hosts: "HostPatterns | None") -> list[LogFile]:
-    """Return the files of samples in the directories of these days (proleptic ordinals), in reading order."""
-    named = ((path, _host_of(path.name)) for path in files_of_days(root, first, last))
-    return sorted(LogFile(path, host) for path, host in named if host and (hosts is None or hosts.match(host)))
-
-
-def _host_of(name: str) -> str:
-    """Return the host that a file of samples is named after; the empty text for any other file."""
-    if name.startswith(_ENVELOPES_PREFIX) and name.endswith(".json"):
-        return name[len(_ENVELOPES_PREFIX) : -len(".json")]
-    stem, dot, suffix = name.rpartition(".")
-    return stem if dot and suffix == "csv" and stem not in NO_SAMPLES and not stem.startswith("0+") else ""

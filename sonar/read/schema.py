@@ -39,14 +39,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["COLUMNS", "HEARTBEAT_COMMAND", "HEARTBEAT_USER", "TEXT_COLUMNS", "sample_schema"]
+__all__ = ["COLUMNS", "FLOAT_COLUMNS", "HEARTBEAT_COMMAND", "HEARTBEAT_USER", "TEXT_COLUMNS", "sample_schema"]
 
 HEARTBEAT_COMMAND = "_heartbeat_"
 HEARTBEAT_USER = "_sonar_"
 
 TEXT_COLUMNS = ("version", "host", "user", "cmd")
 _WHOLE = ("time", "cores", "job", "epoch", "pid", "ppid", "rolledup", "threads")
-_FLOAT = (
+FLOAT_COLUMNS = (
     "cpu_pct",
     "cpu_sampled_pct",
     "cpu_kib",
@@ -77,7 +77,7 @@ def sample_schema() -> "pa.Schema":
             return pa.dictionary(pa.int32(), pa.string())
         if column in _WHOLE:
             return pa.int64()
-        if column in _FLOAT:
+        if column in FLOAT_COLUMNS:
             return pa.float64()
         other: dict[str, pa.DataType] = {"gpus": pa.uint64(), "gpufail": pa.uint8(), "in_container": pa.bool_()}
         return other[column]

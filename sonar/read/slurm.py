@@ -218,8 +218,11 @@ def _minutes(text: str) -> int | None:
 
 def _memory_of_node(values: Mapping[str, str]) -> float | None:
     """Return the memory asked for on each node: what ends in `c` is that of each CPU, in `n` that of each node."""
-    kib: float | None = _converted(values, "ReqMem", kib_of)
-    if kib is None or not values["ReqMem"].endswith("c"):
+    text = values.get("ReqMem", "")
+    if text.isdecimal():
+        text += "M"  # what is asked for is in megabytes, what is used in bytes
+    kib: float | None = _converted({"ReqMem": text}, "ReqMem", kib_of)
+    if kib is None or not text.endswith("c"):
         return kib
     cpus = _converted(values, "ReqCPUS", _whole) or 1
     nodes = _converted(values, "ReqNodes", _whole) or 1

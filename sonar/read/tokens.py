@@ -99,11 +99,12 @@ class Tokenizer:
         _keep_freed_memory()
         self._words = {name: _Words() for name in (*TEXT_COLUMNS, "gpus")}
 
-    def table(self, data: bytes, dropped: Counter[str]) -> "pa.Table":
+    def table(self, data: bytes, dropped: Counter[str], *, begins_file: bool = True) -> "pa.Table":
         """Return every good record of a file's bytes, in order, as a table of the schema; count the bad ones."""
         import pyarrow as pa
 
-        data = data.removeprefix(b"\xef\xbb\xbf")
+        if begins_file:
+            data = data.removeprefix(b"\xef\xbb\xbf")
         if max((len(words) for words in self._words.values()), default=0) > _MOST_WORDS:
             self.__init__()  # type: ignore[misc]
         tables = [self._block(data[start:end], dropped) for start, end in _blocks(data)]

@@ -13,6 +13,7 @@ __all__ = [
     "Column",
     "choose",
     "constant",
+    "cut",
     "filled",
     "first_characters",
     "join",
@@ -21,6 +22,7 @@ __all__ = [
     "map_matching",
     "pad",
     "replace",
+    "shortened",
     "texts_in",
     "trim",
 ]
@@ -72,6 +74,16 @@ def pad(texts: Column, width: int) -> Column:
 def trim(texts: Column) -> Column:
     """Remove white space at the end."""
     return _column((_kernels.ascii_rtrim_whitespace if _is_ascii(texts) else _kernels.utf8_rtrim_whitespace)(texts))
+
+
+def cut(text: str, width: int) -> str:
+    """Return a text that is at most so many characters wide; what is cut ends in an ellipsis."""
+    return text if len(text) <= width else text[: max(width - 1, 0)] + "…"
+
+
+def shortened(texts: Column, width: int) -> Column:
+    """Cut texts that are longer."""
+    return texts if longest(texts) <= width else map_distinct(lambda text: cut(text, width), texts)
 
 
 def replace(texts: Column, pattern: str, replacement: str) -> Column:

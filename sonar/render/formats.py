@@ -40,18 +40,26 @@ class Style(Enum):
     CSV = "csv"
     CSVNAMED = "csvnamed"
     JSON = "json"
+    NATIVE = "native"
     AWK = "awk"
+    ARROW = "arrow"
+    PARQUET = "parquet"
 
 
 # Which wins if several are named.
-_PRECEDENCE = (Style.CSVNAMED, Style.CSV, Style.JSON, Style.AWK, Style.FIXED)
+_PRECEDENCE = (
+    Style.PARQUET, Style.ARROW, Style.CSVNAMED, Style.CSV, Style.NATIVE, Style.JSON, Style.AWK, Style.FIXED,
+)  # fmt: skip
 
 _CONTROLS = {
     "csv": "comma-separated values, without a header unless `header` is given",
     "csvnamed": "the same, each value written as field=value",
     "json": "one array of objects, all values texts",
+    "native": "the same with numbers, truths, lists and nulls as JSON has them, ending in a newline",
     "awk": "values separated by one blank; blanks within them become _, empty ones -",
     "fixed": "aligned columns with a header",
+    "arrow": "an Arrow IPC stream: values with their types, neither rounded nor formatted",
+    "parquet": "the same as a Parquet file",
     "header": "print the header (csv, csvnamed)",
     "noheader": "print no header (fixed)",
     "nodefaults": "leave out values that are the default of their field",
@@ -74,6 +82,17 @@ class Format:
     unknown: tuple[str, ...] = ()  # words that mean nothing, for the caller to warn of
     is_default: bool = False  # nobody asked for these fields
     aliases: frozenset[str] = frozenset()  # the aliases that were given
+    width: int = 0  # of a line of fixed columns, where that can be had by cutting texts; 0: as wide as it is
+
+    @property
+    def is_json(self) -> bool:
+        """Whether it is JSON of either kind."""
+        return self.style in (Style.JSON, Style.NATIVE)
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether it is for programs only."""
+        return self.style in (Style.ARROW, Style.PARQUET)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -124,10 +143,18 @@ def _words(verb: "Verb", spec: str) -> Iterator[str]:
             yield word
         elif word in verb.aliases:
             yield from _words(verb, ",".join(verb.aliases[word]))
-        elif word == "default":
+        elif word in ("default", "Default"):
             yield from _words(verb, verb.default_fields)
+        elif word in ("all", "All"):
+            yield from _words(verb, ",".join(_all_names(verb)))
         else:
             yield word
+
+
+def _all_names(verb: "Verb") -> tuple[str, ...]:
+    """Return what `all` stands for: as the verb says, else all fields that need no capacities, each in one form."""
+    declared = verb.aliases.get("all") or verb.aliases.get("All")
+    return declared or tuple(field.name for field in verb.fields if not field.relative and "/" not in field.name)
 
 
 def _modified(known: dict[str, Field], word: str) -> Field | None:
@@ -164,14 +191,33 @@ def format_help(verb: "Verb") -> str:
             (f"{_TAG}TEXT", "add a last column `tag` that is TEXT in each row"),
         ]
     )
-    if any(field.kind in _TIMES for field in verb.fields):
-        lines += ["", "Modifiers:", "  TIME/sec  the time in seconds since 1970", "  TIME/iso  YYYY-MM-DDThh:mm:ssZ"]
+    kinds = {field.kind for field in verb.fields}
+    if kinds & {*_TIMES, Kind.DURATION}:
+        lines += ["", "Modifiers:"]
+        lines += table(
+            [
+                *([("TIME/sec", "the time in seconds since 1970")] if kinds & {*_TIMES} else []),
+                *([("TIME/iso", "YYYY-MM-DDThh:mm:ssZ")] if kinds & {*_TIMES} else []),
+                *([("DURATION/sec", "the duration in seconds")] if Kind.DURATION in kinds else []),
+            ]
+        )
     return "\n".join([*lines, ""])
 
 
 def write_result(verb: "Verb", result: "Result", fmt: Format, out: TextIO) -> None:
-    """Write what a verb answered: by the verb's own writer if it has one, else as one table."""
-    if verb.write:
+    """Write what a verb answered: by the verb's own writer if it has one, else as one table.
+
+    A binary format needs a stream that has a binary one below it (`out.buffer`).
+    """
+    if fmt.is_binary:
+        from sonar.render.tables import typed_table, write_table
+
+        binary = getattr(out, "buffer", None)
+        if binary is None:
+            raise UsageError(f"--fmt: {fmt.style.value} is binary and cannot be written here")
+        out.flush()
+        write_table(typed_table(result, fmt.fields), fmt.style, binary)
+    elif verb.write:
         verb.write(result, fmt, out)
     else:
         write_rows(result.rows, fmt, out)

@@ -3,18 +3,20 @@
 Only code that has rows to print imports this module: it needs Arrow.
 """
 
+import dataclasses
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import chain
-from typing import TextIO
+from typing import Any, TextIO
 
 import pyarrow as pa
+import pyarrow.compute
 
 from sonar.render.columns import (
     Column,
     choose,
     constant,
+    cut,
     filled,
     first_characters,
     join,
@@ -22,6 +24,7 @@ from sonar.render.columns import (
     map_matching,
     pad,
     replace,
+    shortened,
     texts_in,
     trim,
 )
@@ -33,9 +36,12 @@ __all__ = ["block_texts", "cells", "write"]
 
 # Kinds whose texts hold nothing that would have to be quoted or replaced.
 _PLAIN = frozenset(Kind) - {Kind.TEXT, Kind.WORDS, Kind.HOSTS, Kind.GPUS}
+_NARROWEST = 8  # to which a column of texts is cut for a terminal
 _ROWS_AT_ONCE = 1 << 16  # lines put together before they are written: bounds memory
 _CONTROLS = "[\\x00-\\x1f\\x7f-\\x{9f}]"  # what a terminal may take for a command
 _BLANKS = "[\\x00-\\x20\\x7f-\\x{9f}]"
+_NUMERIC = frozenset({Kind.INT, Kind.FLOAT, Kind.CEIL, Kind.ROUND, Kind.TRUNC, Kind.SECONDS})
+_kernels: Any = pyarrow.compute
 _JSON_SPECIALS = '["\\\\\\x00-\\x1f]'
 
 
@@ -45,11 +51,11 @@ def write(rows: pa.Table, fmt: Format, out: TextIO) -> None:
         header, lines = _fixed(rows, fmt)
         out.write(header)
         out.writelines(_ended(part) for part in lines)
-    elif fmt.style is Style.JSON:
+    elif fmt.is_json:
         out.write("[")
         for number, part in enumerate(_row_texts(rows, fmt)):
             out.write("," * bool(number) + ",".join(part))
-        out.write("]")
+        out.write("]\n" if fmt.style is Style.NATIVE else "]")
     else:
         out.write(_csv_header(fmt))
         out.writelines(_ended(part) for part in _row_texts(rows, fmt))
@@ -67,7 +73,7 @@ def block_texts(rows: pa.Table, spans: Iterable[tuple[int, int]], fmt: Format) -
     header = _csv_header(fmt)
     for start, length in spans:
         part = texts[start : start + length]
-        yield f"[{','.join(part)}]" if fmt.style is Style.JSON else header + _ended(part)
+        yield f"[{','.join(part)}]" if fmt.is_json else header + _ended(part)
 
 
 def cells(rows: pa.Table, field: Field, fmt: Format) -> Column:
@@ -81,7 +87,7 @@ def cells(rows: pa.Table, field: Field, fmt: Format) -> Column:
     return column
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class _Printed:
     """A column made into texts; `plain` if they need no care."""
 
@@ -109,22 +115,40 @@ def _fixed_columns(rows: pa.Table, fmt: Format) -> list[Column]:
 
 def _fixed(rows: pa.Table, fmt: Format) -> tuple[str, Iterator[list[str]]]:
     """Return the header line, and the lines in portions."""
+    printed = _fixed_columns(rows, fmt)
+    names = _names(fmt)
+    widths = [max(longest(texts), len(name) if fmt.header else 0) for name, texts in zip(names, printed, strict=True)]
+    widths = _within(widths, fmt)
     header, columns = "", []
-    for name, texts in zip(_names(fmt), _fixed_columns(rows, fmt), strict=True):
-        width = max(longest(texts), len(name) if fmt.header else 0) + 2
-        header += name.ljust(width)
-        columns.append(pad(texts, width))
+    for name, texts, width in zip(names, printed, widths, strict=True):
+        header += cut(name, width).ljust(width + 2)
+        columns.append(pad(shortened(texts, width), width + 2))
     return header.rstrip() + "\n" if fmt.header else "", (texts_in(trim(part)) for part in _joined(columns, ""))
+
+
+def _within(widths: list[int], fmt: Format) -> list[int]:
+    """Return the widths with columns of texts made narrower, the widest first, so that a line fits if it can."""
+    flexible = [at for at, field in enumerate(fmt.fields) if field.kind not in _PLAIN]
+    if fmt.tag is not None:
+        flexible.append(len(fmt.fields))
+    fitted = list(widths)
+    while fmt.width and sum(fitted) + 2 * (len(fitted) - 1) > fmt.width:
+        widest = max(flexible, key=fitted.__getitem__, default=-1)
+        if widest < 0 or fitted[widest] <= _NARROWEST:
+            break
+        fitted[widest] -= 1
+    return fitted
 
 
 def _fixed_blocks(rows: pa.Table, spans: Iterable[tuple[int, int]], fmt: Format) -> Iterator[str]:
     columns = [texts_in(texts) for texts in _fixed_columns(rows, fmt)]
     for start, length in spans:
-        padded = []
-        for name, texts in zip(_names(fmt), columns, strict=True):
-            part = [name, *texts[start : start + length]] if fmt.header else texts[start : start + length]
-            width = max(map(len, part), default=0)
-            padded.append([text.ljust(width) for text in part])
+        parts = [
+            [name, *texts[start : start + length]] if fmt.header else texts[start : start + length]
+            for name, texts in zip(_names(fmt), columns, strict=True)
+        ]
+        widths = _within([max(map(len, part), default=0) for part in parts], fmt)
+        padded = [[cut(text, width).ljust(width) for text in part] for part, width in zip(parts, widths, strict=True)]
         yield _ended(["  ".join(row).rstrip() for row in zip(*padded, strict=True)])
 
 
@@ -134,7 +158,7 @@ def _csv_header(fmt: Format) -> str:
 
 def _row_texts(rows: pa.Table, fmt: Format) -> Iterator[list[str]]:
     """Give the text of each row, without line end, in portions: a line of CSV or for awk, a JSON object."""
-    if fmt.style is Style.JSON:
+    if fmt.is_json:
         for members in _joined(_json_columns(rows, fmt), ","):
             yield texts_in(join("{", members, "}"))
     elif fmt.style is Style.AWK:
@@ -161,11 +185,38 @@ def _awk_columns(rows: pa.Table, fmt: Format) -> list[Column]:
 
 def _json_columns(rows: pa.Table, fmt: Format) -> list[Column]:
     """Return `"name":"text"`; a field that is named twice appears once, at its first place."""
+    if fmt.style is Style.NATIVE:
+        return _native_columns(rows, fmt)
     columns = []
     for name, column in {column.name: column for column in _printed(rows, fmt)}.items():
         texts = column.texts if column.plain else map_matching(_json_escaped, column.texts, _JSON_SPECIALS)
         columns.append(join(f'"{name}":"', texts, '"'))
     return columns
+
+
+def _native_columns(rows: pa.Table, fmt: Format) -> list[Column]:
+    """Return `"name":value` with numbers, truths and lists as such; what is missing or no number is null."""
+    columns = []
+    for field in {field.name: field for field in fmt.fields}.values():
+        texts = cells(rows, dataclasses.replace(field, missing=""), fmt)
+        array: Any = rows.column(field.source)
+        array = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+        if field.kind in (Kind.HOSTS, Kind.WORDS):
+            listed = [None if value is None else json.dumps(value, ensure_ascii=False) for value in array.to_pylist()]
+            shown: Column = pa.array(listed, pa.string())
+        elif field.kind is Kind.HEX:
+            shown = texts_of(array, Kind.INT)
+        elif field.kind is Kind.BOOL:
+            shown = choose(choose(texts, "yes", "true"), "no", "false")
+        elif field.kind in _NUMERIC:
+            shown = replace(filled(texts), "^(NaN|inf|-inf|)$", "null")
+        else:
+            shown = join('"', map_matching(_json_escaped, texts, _JSON_SPECIALS), '"')
+        shown = _kernels.if_else(_kernels.is_null(array), "null", choose(filled(shown, "null"), "", "null"))
+        if fmt.nodefaults and field.default is not None:  # left out, with its name
+            shown = _kernels.if_else(_kernels.is_null(texts), pa.scalar(None, pa.string()), shown)
+        columns.append(join(f'"{field.name}":', shown))
+    return columns if fmt.tag is None else [*columns, constant(f'"tag":{json.dumps(fmt.tag)}', rows.num_rows)]
 
 
 def _joined(columns: list[Column], between: str) -> Iterator[Column]:

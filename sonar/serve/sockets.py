@@ -13,7 +13,10 @@ from pathlib import Path
 
 from sonar.errors import SonarError, UsageError
 
-__all__ = ["Listener", "address_of", "listeners_of", "parse_address", "write_port_file"]
+__all__ = ["LOCAL", "Listener", "address_of", "listeners_of", "parse_address", "write_port_file"]
+
+LOCAL = "local"
+"""The address of a peer at a socket in the file system."""
 
 _FIRST_FD = 3  # sd_listen_fds(3)
 _BACKLOG = 1024
@@ -51,7 +54,7 @@ def parse_address(text: str) -> tuple[str, int]:
 
 def address_of(peer: object) -> str:
     """Return the text of a peer's address, IPv4 as such even where it arrived on a socket for both families."""
-    host = str(peer[0]) if isinstance(peer, tuple) and peer else "local"
+    host = str(peer[0]) if isinstance(peer, tuple) and peer else LOCAL
     return host.removeprefix("::ffff:") if "." in host else host
 
 

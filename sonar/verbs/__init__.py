@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sonar.verbs.declare import Verb
 
-__all__ = ["NAMES", "verb"]
+__all__ = ["ALIASES", "NAMES", "verb"]
 
 # In the order that help lists them. The module sonar.verbs.NAME holds the declaration as VERB.
 NAMES = (
@@ -16,7 +16,11 @@ NAMES = (
 )  # fmt: skip
 
 
+# Names that newer versions of the original have given to some.
+ALIASES = {"sample": "parse", "meta": "metadata"}
+
+
 def verb(name: str) -> "Verb":
-    """Return the declaration of a verb; `name` is one of NAMES."""
-    declared: Verb = import_module(f"sonar.verbs.{name}").VERB
+    """Return the declaration of a verb; `name` is one of NAMES or ALIASES."""
+    declared: Verb = import_module(f"sonar.verbs.{ALIASES.get(name, name)}").VERB
     return declared

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from sonar import gpusets
 from sonar.errors import UsageError
+from sonar.verbs import coverage
 from sonar.verbs.accounting import (
     ACCOUNTING_FIELDS,
     ACCOUNTING_OPTIONS,
@@ -42,6 +43,7 @@ _LARGEST = 1e12  # of what is printed: can still be multiplied by a duration
 def run(query: "Query") -> Result:
     """Return the jobs, sorted by start, job number and hosts."""
     from sonar.analysis.bounds import bounds_of
+    from sonar.analysis.coverage import coverage_of_spans, runs_of
     from sonar.analysis.jobs import OverHosts, combined_jobs, jobs_of_host
     from sonar.analysis.samples import samples_of
     from sonar.analysis.streams import clean_streams, selected, with_growth
@@ -51,16 +53,23 @@ def run(query: "Query") -> Result:
         over_hosts = OverHosts.ALL
     elif query.options["merge-none"]:
         over_hosts = OverHosts.NONE
-    per_host, shared, bounds = [], [], {}
+    per_host, shared, bounds, runs = [], [], {}, {}
+    covered = coverage.is_asked_for(query.fields)
     for host, table in query.scan.by_host():
         samples = samples_of(table)
         if within := bounds_of(samples, query.window):
             bounds[host] = within
+        if covered:
+            runs[host] = runs_of(samples, query.window)
         streams = selected(with_growth(clean_streams(samples, query.nodes)), query.filter, query.window)
         own, of_many = jobs_of_host(streams, over_hosts)
         per_host.append(own)
         shared.append(of_many)
-    return Result(chosen(_rows(combined_jobs(per_host, shared), bounds, query), query))
+    jobs = combined_jobs(per_host, shared)
+    rows = _rows(jobs, bounds, query)
+    if covered:
+        rows = coverage.with_coverage(rows, coverage_of_spans(runs, jobs.hosts, jobs.start, jobs.end))
+    return Result(chosen(rows, query))
 
 
 def _rows(jobs: "Jobs", bounds: dict[str, tuple[int, int]], query: "Query") -> "pa.Table":
@@ -323,6 +332,8 @@ def _fields() -> tuple[Field, ...]:
         Field("now/sec", Kind.SECONDS, "the same, since 1970", "now", "s"),
         Field("classification", Kind.HEX, "2: live at the start of the data, 1: live at their end, added",
               aliases=("Classification",)),
+        Field("samples", Kind.INT, "number of its samples, those of its processes at one instant as one"),
+        *coverage.COVERAGE_FIELDS,
         Field("SomeGpu", Kind.BOOL, "used a GPU", "any_gpu"),
         Field("NoGpu", Kind.BOOL, "used no GPU", "no_gpu"),
         Field("Running", Kind.BOOL, "was there at the last sample of its hosts", "running"),
@@ -352,6 +363,7 @@ VERB = Verb(
         **{prefix + name: _pair(prefix + name) for name, *_ in (*_QUANTITIES, _RESIDENT) for prefix in ("", "r")},
         "sgpu": _pair("sgpu"),
         "sgpumem": _pair("sgpumem"),
+        "cover": ("samples", "seen", "expected", "coverage", "brief"),
         "threads": ("thread-avg", "thread-peak"),
         "All": (
             "jobm", "job", "user", "duration", "duration/sec", "start", "start/sec", "end", "end/sec", "cpu", "mem",

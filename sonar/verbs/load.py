@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
 from sonar.errors import SonarError, UsageError
 from sonar.times import DAY, HOUR
+from sonar.verbs import coverage
 from sonar.verbs.declare import Field, Kind, Option, OptionType, Privacy, Result, Verb
 
 if TYPE_CHECKING:
@@ -29,8 +31,11 @@ class UndescribedHostError(SonarError):
 
 def run(query: "Query") -> Result:
     """Return the load of each host, or of all together, a block a host; facts has each block's node."""
+    import numpy as np
+
     from sonar.analysis.bounds import bounds_of, inferred_window
     from sonar.analysis.buckets import filled, folded, series_of, summed
+    from sonar.analysis.coverage import coverage_of_slots, runs_of
     from sonar.analysis.merge import merged
     from sonar.analysis.samples import samples_of
     from sonar.analysis.streams import clean_streams, selected
@@ -38,9 +43,10 @@ def run(query: "Query") -> Result:
     options = query.options
     slot = next((length for name, length in _SLOTS.items() if options[name]), HOUR)
     relative = any(field.relative for field in VERB.fields if field.name in query.fields)
-    bounds, by_host = [], {}
+    bounds, by_host, runs = [], {}, {}
     for host, table in query.scan.by_host():
         samples = samples_of(table)
+        runs[host] = runs_of(samples, query.window)
         bounds.append(bounds_of(samples) or (query.window.start, query.window.end))
         streams = selected(clean_streams(samples, query.nodes), query.filter, query.window)
         if len(streams):
@@ -52,12 +58,21 @@ def run(query: "Query") -> Result:
     if options["group"] and by_host:
         hosts, series_list = [tuple(by_host)], [summed(series_list)]
         nodes = [_node(hosts[0], query.nodes, required=relative)]
+    start, end = inferred_window(query.window, bounds)
     if slot and not options["last"] and not options["compact"]:
-        start, end = inferred_window(query.window, bounds)
         if (end - start) // slot * len(series_list) > _MOST_ROWS:
             raise SonarError(f"More than {_MOST_ROWS} rows: ask for a shorter time, longer slots, or --compact")
         series_list = [filled(series, start, end, slot) for series in series_list]
-    return _result(hosts, nodes, series_list, query)
+    result = _result(hosts, nodes, series_list, query)
+    if coverage.is_asked_for(query.fields):
+        limits = (start, min(end, query.now))
+        parts = [
+            coverage_of_slots(runs, names, series.time[-1:] if options["last"] else series.time, slot or 1, limits)
+            for names, series in zip(hosts, series_list, strict=True)
+        ]
+        whole = tuple(np.concatenate([part[at] for part in parts]) if parts else np.zeros(0, int) for at in (0, 1))
+        result = replace(result, rows=coverage.with_coverage(result.rows, (whole[0], whole[1])))
+    return result
 
 
 def _node(hosts: tuple[str, ...], nodes: "NodeTable | None", *, required: bool) -> "Node | None":
@@ -90,7 +105,11 @@ def _result(
         tables.append(table)
         blocks.append((compress(names), at, len(table)))
         at += len(table)
-    rows = pa.concat_tables(tables) if tables else pa.table({field.source: pa.array([]) for field in VERB.fields})
+    rows = (
+        pa.concat_tables(tables)
+        if tables
+        else pa.table({field.source: pa.array([]) for field in VERB.fields if field not in coverage.COVERAGE_FIELDS})
+    )
     return Result(rows, tuple(blocks), {"nodes": tuple(nodes)})
 
 
@@ -136,12 +155,12 @@ def write(result: Result, fmt: "Format", out: TextIO) -> None:
     blocks = result.blocks or ()
     texts = block_texts(result.rows, [(start, length) for _title, start, length in blocks], fmt)
     titles = [title for title, _start, _length in blocks]
-    if fmt.style is Style.JSON:
+    if fmt.is_json:
         elements = [
             f'{{"system":{_system(title, node)},"records":{text}}}'
             for title, node, text in zip(titles, result.facts["nodes"], texts, strict=True)
         ]
-        out.write(f"[{','.join(elements)}]")
+        out.write(f"[{','.join(elements)}]" + ("\n" if fmt.style is Style.NATIVE else ""))
         return
     titled = fmt.style in {Style.FIXED, Style.AWK} and "host" not in fmt.names
     for title, text in zip(titles, texts, strict=True):
@@ -199,9 +218,10 @@ VERB = Verb(
         Field("rgpumem", Kind.ROUND, "GPU memory of all GPU memory", unit="%", relative=True),
         Field("gpus", Kind.GPUS, "GPUs in use"),
         Field("host", Kind.TEXT, "host, or the group's hosts"),
+        *coverage.COVERAGE_FIELDS,
         Field("now", Kind.MINUTE, "present time, UTC"),
     ),
-    aliases={},
+    aliases={"cover": tuple(field.name for field in coverage.COVERAGE_FIELDS)},
     default_fields="date,time,cpu,mem,gpu,gpumem",
     run=run,
     privacy=Privacy.PUBLIC,

@@ -12,7 +12,7 @@ from sonar.analysis.select import RecordFilter
 from sonar.errors import SonarError, UsageError
 from sonar.hosts import HostPatterns
 from sonar.read.schema import HEARTBEAT_COMMAND
-from sonar.render.formats import Format, Style, parse_format
+from sonar.render.formats import Format, parse_format
 from sonar.times import DAY, date_limit, parse_duration
 from sonar.verbs.declare import Field, Option, OptionType, Reads, Shared, Verb
 from sonar.verbs.query import Query, Window
@@ -142,7 +142,7 @@ def _needs_capacities(verb: Verb, own: Mapping[str, Any], fmt: Format, used: fro
     if not verb.takes_config or verb.reads is not Reads.SAMPLES:
         return False
     limits = any(option.relative and own[option.name] is not None for option in verb.options)
-    described = verb.describes_hosts and fmt.style is Style.JSON
+    described = verb.describes_hosts and fmt.is_json
     return limits or described or any(field.relative for field in used)
 
 

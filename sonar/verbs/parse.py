@@ -3,9 +3,12 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
+from sonar.errors import UsageError
 from sonar.verbs.declare import Field, Kind, Option, OptionType, Privacy, Result, Verb
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     import pyarrow as pa
 
@@ -63,11 +66,13 @@ def _streams(query: "Query") -> Result:
         blocks = _one_by_one(rows.take(~grouped))
         blocks += _merged(rows.take(grouped), by_host=not query.options["merge-by-job"])
     blocks.sort(key=_order_of_stream)
-    places, at = [], 0
+    last = query.options["last"]
+    newest, places, at = [], [], 0
     for block in blocks:
-        places.append(("", at, len(block)))
-        at += len(block)
-    return Result(pa.concat_tables([_as_read(samples_of(empty_table()), query), *blocks]), tuple(places))
+        newest.append(block.slice(max(len(block) - last, 0)) if last else block)
+        places.append(("", at, len(newest[-1])))
+        at += len(newest[-1])
+    return Result(pa.concat_tables([_as_read(samples_of(empty_table()), query), *newest]), tuple(places))
 
 
 def _order_of_stream(block: "pa.Table") -> tuple[Any, ...]:
@@ -115,6 +120,8 @@ def _merged(rows: "Samples", *, by_host: bool) -> "list[pa.Table]":
             "epoch": pa.nulls(len(at), pa.int64()),
             "cmd": [",".join(names["cmd"])] * len(at),
             **_quantities({name: steps[name][at] for name in (*_SUMS, "gpus", "gpufail", "rolledup")}),
+            **{name: pa.nulls(len(at), pa.float64()) for name in _COUNTERS},
+            "in_container": pa.nulls(len(at), pa.bool_()),
         }
         tables.append(pa.table(table))
     return tables
@@ -131,10 +138,13 @@ def _rows(samples: "Samples") -> "pa.Table":
     epoch = pa.array(samples["epoch"], mask=samples["epoch"] == NO_EPOCH)
     quantities = _quantities({name: samples[name] for name in (*_SUMS, "gpus", "gpufail", "rolledup")})
     order = ("version", "time", "host", "cores", "user", "job", "pid", "ppid", "epoch", "cmd")
-    return pa.table({name: (texts | whole | {"epoch": epoch})[name] for name in order} | quantities)
+    counters = {name: samples[name] for name in (*_COUNTERS, "in_container")}
+    return pa.table({name: (texts | whole | {"epoch": epoch})[name] for name in order} | quantities | counters)
 
 
 _SUMS = ("cpu_pct", "cpu_kib", "rss_kib", "gpu_pct", "gpumem_pct", "gpu_kib", "cputime_s", "threads", "util")
+# What is told of a process only: there are no sums of it.
+_COUNTERS = ("cpu_sampled_pct", "read_kib", "written_kib", "cancelled_kib")
 
 
 def _quantities(columns: "dict[str, np.ndarray]") -> "dict[str, np.ndarray]":
@@ -166,7 +176,7 @@ def write(result: Result, fmt: "Format", out: TextIO) -> None:
         return
     spans = [(start, length) for _title, start, length in result.blocks]
     for text in block_texts(result.rows, spans, fmt):
-        out.write(f"{text}\n" if fmt.style is Style.JSON else f"*\n{text}")
+        out.write(f"{text}\n" if fmt.is_json else f"*\n{text}")
 
 
 # What reading again needs besides the fields of `roundtrip`, printed only where a sampler sent it.
@@ -175,6 +185,13 @@ _OF_NEWER_SAMPLERS = (
     Field("epoch", Kind.INT, "", default="", sparse=True),
     Field("rssanonkib", Kind.ROUND, "", "rss_kib", default="0", sparse=True),
 )
+
+
+def check(options: "Mapping[str, Any]") -> None:
+    """Refuse options that do not go together."""
+    if options["last"] and not any(options[option.name] for option in MERGE_OPTIONS):
+        raise UsageError("--last needs --clean, --merge-by-job or --merge-by-host-and-job")
+
 
 MERGE_OPTIONS = (
     Option("merge-by-host-and-job", "the processes of each job on each host merged", OptionType.FLAG),
@@ -185,7 +202,10 @@ MERGE_OPTIONS = (
 VERB = Verb(
     name="parse",
     summary="Print the samples themselves, as read, cleaned or merged",
-    options=MERGE_OPTIONS,
+    options=(
+        *MERGE_OPTIONS,
+        Option("last", "only the newest N samples of each stream", OptionType.UINT, default=0, metavar="N"),
+    ),
     fields=(
         Field("version", Kind.TEXT, "version of the sampler"),
         Field("v", Kind.TEXT, "the same", "version"),
@@ -217,6 +237,13 @@ VERB = Verb(
         Field("cputime_sec", Kind.FLOAT, "CPU time used", "cputime_s", "s", "0"),
         Field("rolledup", Kind.INT, "number of other processes in the record", default="0"),
         Field("threads", Kind.INT, "number of threads; 0: not known", default="0"),
+        Field("cpu_util_sampled", Kind.FLOAT, "CPU utilization at the sample, as the sampler saw it", "cpu_sampled_pct",
+              "% of a core", "0"),
+        Field("read", Kind.ROUND, "what the process has read", "read_kib", "KiB", "0"),
+        Field("written", Kind.ROUND, "what the process has written", "written_kib", "KiB", "0"),
+        Field("cancelled", Kind.ROUND, "what it has written and removed again before it got to a disk", "cancelled_kib",
+              "KiB", "0"),
+        Field("contained", Kind.BOOL, "whether the process runs in a container", "in_container", default="no"),
         Field("cpu_util_pct", Kind.FLOAT, "CPU utilization since the last sample", "util", "% of a core", "0"),
     ),
     aliases={
@@ -234,5 +261,6 @@ VERB = Verb(
     privacy=Privacy.OWNED,
     default_format="csv",
     everyone=True,
+    check=check,
     write=write,
 )  # fmt: skip

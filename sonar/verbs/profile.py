@@ -59,23 +59,38 @@ def run(query: "Query") -> Result:
 
 
 def _rows(profile: "Profile") -> "pa.Table":
-    """Return the points as a table; the instant stands on the first row of its step only."""
-    import numpy as np
+    """Return the points as a table; `process` is the place in the profile's lists."""
     import pyarrow as pa
 
-    first = np.append(True, profile.time[1:] != profile.time[:-1])[: len(profile)]
-    times = [
-        minute_text(time) if is_first else " " * _TIME_WIDTH
-        for time, is_first in zip(profile.time.tolist(), first.tolist(), strict=True)
-    ]
+    processes = profile.process.tolist()
     return pa.table(
         {
-            "time": pa.array(times, pa.string()),
+            "time": profile.time,
+            "process": profile.process,
             **profile.values,
-            "nproc": pa.array([str(n + 1) if n else "" for n in profile.rolledup.tolist()], pa.string()),
-            "cmd": pa.array([profile.commands[at] for at in profile.process.tolist()], pa.string()),
-            "host": pa.array([profile.hosts[at] for at in profile.process.tolist()], pa.string()),
+            "nproc": pa.array([n + 1 if n else None for n in profile.rolledup.tolist()], pa.int64()),
+            "cmd": pa.array([profile.commands[at] for at in processes], pa.string()),
+            "host": pa.array([profile.hosts[at] for at in processes], pa.string()),
         }
+    )
+
+
+def _profile(result: Result) -> "Profile":
+    """Return the profile of the rows that are left of it: of their processes only."""
+    import numpy as np
+
+    from sonar.analysis.profile import Profile
+
+    whole: Profile = result.facts["profile"]
+    left, process = np.unique(result.rows.column("process").to_numpy(), return_inverse=True)
+    return Profile(
+        time=result.rows.column("time").to_numpy(),
+        process=process,
+        values={name: result.rows.column(name).to_numpy() for name in whole.values},
+        rolledup=np.array([(number or 1) - 1 for number in result.rows.column("nproc").to_pylist()], np.int64),
+        commands=[whole.commands[at] for at in left],
+        pids=[whole.pids[at] for at in left],
+        hosts=[whole.hosts[at] for at in left],
     )
 
 
@@ -101,7 +116,24 @@ def write(result: Result, fmt: "Format", out: TextIO) -> None:
             fields = tuple(field for field in fields if field.name != "nproc")
         if fmt.is_default and len(result.facts["hosts"]) > 1:
             fields = (*fields, next(field for field in VERB.fields if field.name == "host"))
-        write_rows(result.rows, replace(fmt, fields=fields), out)
+        rows = result.rows
+        if fmt.style in (Style.FIXED, Style.AWK):
+            rows, fields = _with_each_time_once(rows, fields)
+        write_rows(rows, replace(fmt, fields=fields), out)
+
+
+def _with_each_time_once(rows: "pa.Table", fields: tuple[Field, ...]) -> "tuple[pa.Table, tuple[Field, ...]]":
+    """Return the rows with the time as a text on the first row of each instant, blanks on the others."""
+    import pyarrow as pa
+
+    texts, before = [], None
+    times: list[int] = rows.column("time").to_numpy().tolist()
+    for time in times:
+        texts.append(" " * _TIME_WIDTH if time == before else minute_text(time))
+        before = time
+    rows = rows.append_column("time_once", pa.array(texts, pa.string()))
+    once = (replace(one, kind=Kind.TEXT, column="time_once") if one.name == "time" else one for one in fields)
+    return rows, tuple(once)
 
 
 def _one_quantity(fmt: "Format") -> str:
@@ -125,7 +157,7 @@ def _whole_numbers(result: Result, quantity: str, fmt: "Format") -> list[int]:
 
 def _series(result: Result, quantity: str, fmt: "Format") -> tuple[list[str], list[list[int | None]]]:
     """Return the instants, and for each process its values, None where it was not there."""
-    profile: Profile = result.facts["profile"]
+    profile = _profile(result)
     instants = sorted(set(profile.time.tolist()))
     place = {time: at for at, time in enumerate(instants)}
     series: list[list[int | None]] = [[None] * len(instants) for _ in profile.commands]
@@ -150,7 +182,7 @@ def _write_csv(result: Result, quantity: str, fmt: "Format", out: TextIO) -> Non
 
     labels, series = _series(result, quantity, fmt)
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["time", *_names(result.facts["profile"])])
+    writer.writerow(["time", *_names(_profile(result))])
     writer.writerows([label, *values] for label, *values in zip(labels, *series, strict=True))
 
 
@@ -165,13 +197,13 @@ def _write_html(result: Result, quantity: str, fmt: "Format", out: TextIO) -> No
     hosts = compress(facts["hosts"]) or "unknown"
     title = f"`{quantity}` profile of job {facts['job']} on `{hosts}`, user `{users}`{bucketing}"
     labels, series = _series(result, quantity, fmt)
-    lines = [Line(name, values) for name, values in zip(_names(facts["profile"]), series, strict=True)]
+    lines = [Line(name, values) for name, values in zip(_names(_profile(result)), series, strict=True)]
     out.write(chart_page(title, labels, lines))
 
 
 def _json(result: Result, fmt: "Format") -> str:
     """Return an array with an object for each instant."""
-    profile: Profile = result.facts["profile"]
+    profile = _profile(result)
     names = (*_QUANTITIES, *((_RESIDENT,) if {_RESIDENT, "rss"} & set(fmt.names) else ()))
     values = {name: _whole_numbers(result, name, fmt) for name in names}
     several = len(result.facts["hosts"]) > 1
@@ -196,13 +228,13 @@ VERB = Verb(
         Option("bucket", "means over N instants at a time, in CSV and HTML", OptionType.UINT, default=0, metavar="N"),
     ),
     fields=(
-        Field("time", Kind.TEXT, "instant, UTC, on the first row that has it"),
+        Field("time", Kind.MINUTE, "instant, UTC; in fixed and awk format on the first row that has it"),
         Field("cpu", Kind.ROUND, "CPU utilization", unit="% of a core"),
         Field("mem", Kind.ROUND, "virtual memory", unit="GB"),
         Field("res", Kind.ROUND, "resident memory", unit="GB", aliases=("rss",)),
         Field("gpu", Kind.ROUND, "GPU utilization", unit="% of a card"),
         Field("gpumem", Kind.ROUND, "GPU memory", unit="GB"),
-        Field("nproc", Kind.TEXT, "number of processes in the sample; by default only if it is ever above 1"),
+        Field("nproc", Kind.INT, "number of processes in the sample; by default only if it is ever above 1"),
         Field("cmd", Kind.TEXT, "command"),
         Field("host", Kind.TEXT, "host; by default only if there are several"),
     ),
@@ -210,7 +242,6 @@ VERB = Verb(
     default_fields="all",
     run=run,
     privacy=Privacy.FILTERED,
-    queryable=False,
     excludes_heartbeats=True,
     write=write,
     controls={"html": "a page with a chart of one quantity"},

@@ -63,11 +63,10 @@ def application(site: "Site") -> "Starlette":
 
     for page in PAGES:
         add(page.path, partial(_page, page), style=Style.PAGE, needs=page.needs)
-    for name in verbs.NAMES:
+    for name in (*verbs.NAMES, *verbs.ALIASES):
         add(f"/{name}", partial(_answer, name, as_json_string=False))
         add(f"/api/v0/{name}", partial(_answer, name, as_json_string=True), style=Style.JSON)
     add("/version", _version, needs=None)
-    add("/ready", _ready, needs=None)
     add("/metrics", _metrics, needs=Role.SUPPORT)
     add("/openapi.json", _openapi, style=Style.JSON, needs=None)
     add("/login", _login, style=Style.PAGE, needs=None, methods=("GET", "HEAD", "POST"))
@@ -112,12 +111,6 @@ async def _page(page: Page, site: "Site", request: "Request", who: Identity) -> 
 
 async def _version(_site: "Site", _request: "Request", _who: Identity) -> Content:
     return Content(f"sonalyzed {sonar.__version__}\n".encode())
-
-
-async def _ready(site: "Site", _request: "Request", _who: Identity) -> Content:
-    if await site.is_well():
-        return Content(b"ready\n")
-    return failure(Style.PLAIN, HTTPStatus.SERVICE_UNAVAILABLE, "no analysis gets through", {"retry-after": "5"})
 
 
 async def _metrics(site: "Site", _request: "Request", _who: Identity) -> Content:

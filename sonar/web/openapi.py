@@ -55,7 +55,7 @@ def described() -> dict[str, Any]:
 
     paths: dict[str, Any] = {
         "/ping": _simple("Whether the server is alive", "ok", secured=False),
-        "/ready": _simple("Whether a question gets through to the data and back", "ready", secured=False),
+        "/ready": _simple("Whether the server can answer", "", secured=False, media_type="application/json"),
         "/version": _simple("Name and version of the server", f"sonalyzed {sonar.__version__}", secured=False),
         "/metrics": _simple("Counts in the text format of Prometheus", "", secured=True),
     }
@@ -137,8 +137,9 @@ def _parameter(option: Option, verb: Verb) -> dict[str, Any]:
     return made
 
 
-def _simple(summary: str, example: str, *, secured: bool) -> dict[str, Any]:
-    content = {"text/plain": {"schema": {"type": "string"}, **({"example": example} if example else {})}}
+def _simple(summary: str, example: str, *, secured: bool, media_type: str = "text/plain") -> dict[str, Any]:
+    schema = {"type": "object" if media_type == "application/json" else "string"}
+    content = {media_type: {"schema": schema, **({"example": example} if example else {})}}
     responses: dict[str, Any] = {"200": {"description": "so it is", "content": content}}
     names = ("405", "503", *(("401", "403", "429") if secured else ()))
     responses |= {name: {"description": _REASONS[name], "content": _TEXT_ERROR} for name in names}

@@ -15,7 +15,7 @@ from sonar.verbs.declare import Privacy, Reads, Result, Verb
 if TYPE_CHECKING:
     from sonar.serve.passwords import Identity
 
-__all__ = ["ForbiddenError", "narrowed", "restricted"]
+__all__ = ["ForbiddenError", "narrowed", "own_records", "restricted"]
 
 # Filters that say whose records, or which of somebody's, a sum is made of.
 _PERSONAL = ("user", "exclude-user", "command", "exclude-command", "job", "exclude-job")
@@ -79,3 +79,11 @@ def restricted(verb: Verb, result: Result, who: "Identity", *, aliases: Mapping[
             at += number
         blocks = tuple(kept)
     return replace(result, rows=result.rows.filter(pa.array(keep, pa.bool_())), blocks=blocks)
+
+
+def own_records(
+    records: Sequence[Mapping[str, Any]], who: "Identity", *, owner: str = "user"
+) -> list[Mapping[str, Any]]:
+    """Return those of a report's records that the asker may see: whose `owner` is one of the own accounts."""
+    own = who.accounts
+    return [record for record in records if own is None or record.get(owner) in own]

@@ -78,6 +78,7 @@ def main(argv: Sequence[str]) -> int:
             name="sonalyzed",
             status=site.status,
             healthy=site.is_well,
+            obstacle=site.workers.obstacle,
             tls=TlsFiles.find(args.tls_cert, args.tls_key),
             on_reload=site.identities.reload if site.identities is not None else None,
             limits=Limits(body_bytes=_LARGEST_BODY, request_s=_LONGEST_REQUEST_S, concurrent=_MOST_REQUESTS),

@@ -121,6 +121,12 @@ class Workers:
         theirs.close()
         self._control = ours
 
+    def obstacle(self) -> str | None:
+        """Return why no task can begin at the moment; None if one can."""
+        if self._nursery is None or self._nursery.poll() is not None:
+            return "the process that analyses come from does not run"
+        return None
+
     def stop(self) -> None:
         """End the process that others are forked from, and with it those that still run."""
         if self._control is not None:

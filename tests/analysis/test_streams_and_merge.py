@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sonar.analysis.merge import merged
 from sonar.analysis.samples import samples_of
-from sonar.analysis.streams import clean_streams
+from sonar.analysis.streams import clean_streams, with_growth
 from sonar.read.rows import DEFAULTS, Rows, empty_table
 
 from tests.analysis import naive
@@ -70,6 +70,26 @@ def test_streams_are_those_of_the_rules(samples: list[dict[str, Any]]) -> None:
     streams = clean_streams(samples_of(table(samples)))
 
     assert list(zip(streams["time"].tolist(), streams["util"].tolist(), streams.texts("cmd"), strict=True)) == expected
+
+
+@settings(max_examples=150, deadline=None)
+@given(runs())
+def test_what_counters_grow_by_is_summed_sample_by_sample(samples: list[dict[str, Any]]) -> None:
+    of_host = [sample for sample in samples if sample["host"] == "n1"]
+    cleaned = naive.clean(full(of_host))
+    beginning = min((sample["time"] for stream in cleaned for sample in stream.samples), default=0)
+    expected = []
+    for stream in cleaned:
+        seen = None
+        for sample in stream.samples:
+            if seen is None:
+                seen = sample["cputime_s"] if sample["time"] == beginning else 0.0
+            expected.append(max(sample["cputime_s"] - seen, 0.0))
+            seen = sample["cputime_s"]
+
+    streams = with_growth(clean_streams(samples_of(table(of_host))))
+
+    assert streams["cputime_s_added"].tolist() == expected
 
 
 @settings(max_examples=300, deadline=None)

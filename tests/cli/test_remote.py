@@ -1,6 +1,7 @@
 """Remote mode: what is asked of the server, and what becomes of its answers."""
 
 import os
+import re
 import ssl
 import subprocess
 import sys
@@ -267,3 +268,56 @@ def test_certificate_must_be_for_the_server(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert b"127.0.0.1" in done.stderr
     assert server.requests == []
+
+
+def test_newer_interface_is_asked_where_the_address_says_so(server: Server) -> None:
+    server.body = b'"10\\nbl\\u00e5\\n"'
+
+    done = sonalyze(
+        None, "jobs", "-u", "ann", "-u", "bob", "--host=a[1,2]", "--host=b", "-b", "-q", "user = ann",
+        f"--remote={server.url}/api/v0/", "--cluster=fox",
+    )  # fmt: skip
+
+    assert (done.returncode, done.stdout.decode()) == (0, "10\nblå\n")
+    assert server.requests[0][0] == (
+        "/api/v0/jobs?cluster=fox&host=a%5B1%2C2%5D%3Bb&user=ann%2Cbob&batch=true&q=user%20%3D%20ann"
+    )
+    server.body = b"no text"
+    done = sonalyze(None, "jobs", f"--remote={server.url}/api/v0", "--cluster=fox")
+    assert done.returncode == 1
+    assert b"the answer is no JSON string" in done.stderr
+
+
+def test_newer_interface_is_asked_where_the_older_is_not_known(server: Server) -> None:
+    server.status = 404
+
+    done = sonalyze(server, "jobs", "-u-")
+
+    assert done.returncode == 1
+    assert done.stderr == b"ERROR: 404 Not Found: 10\n"
+    assert [target for target, _ in server.requests] == [
+        "/api/jobs?cluster=fox&user=-",
+        "/api/api/v0/jobs?cluster=fox&user=-",
+    ]
+
+
+def test_password_is_that_of_the_server_in_a_netrc_file(server: Server, tmp_path: Path) -> None:
+    netrc = tmp_path / ".netrc"
+    netrc.write_text("machine other login x password y\nmachine 127.0.0.1\n  login ann password s3:cret\n")
+    netrc.chmod(0o600)
+    expected = "Basic " + b64encode(b"ann:s3:cret").decode()
+
+    assert sonalyze(server, "jobs", HOME=str(tmp_path)).returncode == 0
+    assert sonalyze(server, "jobs", f"--auth-file={netrc}").returncode == 0
+    assert [sent for _, sent in server.requests] == [expected] * 2
+    netrc.chmod(0o644)
+    done = sonalyze(server, "jobs", HOME=str(tmp_path))
+    assert done.stderr.decode() == f"ERROR: '{netrc}' can be read by others: chmod 600 it, or use --auth-file\n"
+    netrc.write_text("machine other login x password y machine more login x password z\n")
+    assert sonalyze(server, "jobs", HOME=str(tmp_path)).returncode == 0
+    assert server.requests[-1][1] is None
+    done = sonalyze(server, "jobs", f"--auth-file={netrc}")
+    assert done.stderr.decode() == f"ERROR: '{netrc}': nothing for machine 127.0.0.1\n"
+    netrc.write_text("machine other login x password y machine bad logon\n")
+    done = sonalyze(server, "jobs", f"--auth-file={netrc}")
+    assert re.match(rf"ERROR: '{netrc}', line \d+: .*'logon'\n\Z", done.stderr.decode())

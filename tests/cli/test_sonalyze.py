@@ -156,7 +156,8 @@ def test_option_has_all_its_gnu_forms(place: Path, argv: tuple[str, ...]) -> Non
     [
         (("frobnicate",), "No such verb: 'frobnicate'"),
         (("--frobnicate",), "--frobnicate"),
-        (("version", "x"), "'x'"),
+        (("version", "x"), r"\(x\)"),
+        (("version", "--", "f"), "'f'"),
         (("jobs", "--frobnicate"), "--frobnicate"),
         (("jobs", "-z"), "-z"),
         (("jobs", "--us=ann"), "--us"),
@@ -180,7 +181,7 @@ def test_option_has_all_its_gnu_forms(place: Path, argv: tuple[str, ...]) -> Non
         ),
         (("jobs", "-q", "rcpuu > 1"), "--query: no field 'rcpuu', at column 1"),
         (("uptime", "--interval=5", "--sort=-start,ends"), "--sort: no field 'ends'"),
-        (("profile", "-j1", "--sort=cpu"), "--sort"),
+        (("profile", "-j1", "--sort=bogus"), "--sort: no field 'bogus'"),
         (("jobs", "--fmt=tag:\udcff"), "not UTF-8"),
     ],
 )
@@ -332,3 +333,35 @@ def test_what_needs_no_samples_imports_nothing_heavy(argv: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
 
     assert done.returncode == 0, done.stderr
+
+
+def test_answer_goes_to_a_file_whole_or_not_at_all(place: Path) -> None:
+    assert answer(place, "jobs", "--fmt=csv,job", "-o", "out.csv") == ""
+    assert (place / "out.csv").read_text() == "10\n10\n"
+    failed = sonalyze(place, "jobs", "--fmt=parquet,rcpu", "--output=out.csv", "--", "data.csv")
+    assert failed.returncode == 1
+    assert (place / "out.csv").read_text() == "10\n10\n"
+    assert sorted(path.name for path in place.iterdir()) == ["data.csv", "nodes.json", "out.csv", "sonar"]
+    failed = sonalyze(place, "jobs", "--output=absent/out.csv")
+    assert (failed.returncode, failed.stderr) == (1, "ERROR: No such file or directory: 'absent/out.csv'\n")
+
+
+def test_typed_formats_go_to_stdout_and_to_files(place: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    answer(place, "load", "--compact", "--fmt=parquet,default", "-o", "load.parquet")
+    table = parquet.read_table(place / "load.parquet")
+    assert table.column_names == ["host", "date", "time", "cpu", "mem", "gpu", "gpumem"]
+    assert table.column("host").to_pylist() == ["n1.x", "n2.x"]
+    done = subprocess.run(
+        [sys.executable, SONALYZE, "jobs", "-u-", "--fmt=arrow,all", "--", "data.csv"],
+        cwd=place,
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    assert pa.ipc.open_stream(done.stdout).read_all().column("job").to_pylist() == [10, 10, 20]
+    assert answer(place, "jobs", "--fmt=native,job,host,cpu-avg") == (
+        '[{"job":10,"host":["n1.x"],"cpu-avg":75},{"job":10,"host":["n2.x"],"cpu-avg":10}]\n'
+    )

@@ -211,3 +211,18 @@ def test_report_is_that_of_the_most_narrow_audience(tmp_path: Path, capsys: pyte
     assert report("link.json", "--report-dir", str(place)) == (1, "", "ERROR: No such report: 'link.json'\n")
     assert report("c.json", "--report-dir", str(place))[0] == 1
     assert report("a.json") == (1, "", "ERROR: No reports here: give --report-dir\n")
+
+
+def test_clusters_are_those_of_this_machine_if_it_is_a_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from sonar.cli.sonalyze import main
+
+    (tmp_path / "sonar.conf").write_text(f"[Paths]\nData={tmp_path}/data\nClusters={tmp_path}/clusters\n")
+    monkeypatch.setenv("SONAR_CONFIG", str(tmp_path / "sonar.conf"))
+
+    assert main(["cluster"]) == 1
+    assert "give --jobanalyzer-dir, or --remote" in capsys.readouterr().err
+    (tmp_path / "data" / "fox.example.org").mkdir(parents=True)
+    assert main(["cluster", "--fmt=csv,cluster"]) == 0
+    assert capsys.readouterr().out == "fox.example.org\n"

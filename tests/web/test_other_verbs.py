@@ -109,12 +109,13 @@ def test_clusters_and_reports_are_those_that_one_may_see(fox: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("verb", "argv"), [("spart", ["--cluster", "fox"]), ("cluster", []), ("node", ["--cluster", "fox"])]
+    ("verb", "argv"),
+    [("spart", ["--cluster", "fox"]), ("cluster", []), ("version", []), ("node", ["--cluster", "fox"])],
 )
 def test_the_command_asks_the_server(fox: Server, tmp_path: Path, verb: str, argv: list[str]) -> None:
     (tmp_path / "auth").write_text("ada:s3cret\n")
     (tmp_path / "auth").chmod(0o600)
-    window = [] if verb == "cluster" else [f"--{name}={value}" for name, value in WINDOW.items()]
+    window = [] if verb in {"cluster", "version"} else [f"--{name}={value}" for name, value in WINDOW.items()]
 
     done = subprocess.run(
         [sys.executable, LIBEXEC / "sonalyze", verb, "--remote", fox.url, "--ca-file", fox.config / "ca.crt",
@@ -123,7 +124,7 @@ def test_the_command_asks_the_server(fox: Server, tmp_path: Path, verb: str, arg
         check=False,
     )  # fmt: skip
 
-    parameters = {} if verb == "cluster" else {"cluster": "fox", **WINDOW}
+    parameters = {} if verb in {"cluster", "version"} else {"cluster": "fox", **WINDOW}
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == fox.ask(verb, **parameters).data.decode()
     assert len(done.stdout) > 10

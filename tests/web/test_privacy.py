@@ -128,7 +128,9 @@ def test_no_page_tells_of_others(server: Server, jobs_of_others: dict[int, tuple
                 path = path.replace(f"{{{name}}}", quote(value, ""))
             for query in ("", "?user=-&from=2d", f"?job={number}&from=2d"):
                 text = texts_of(server, path + query)
-                assert_nobody_else(text.replace(f"/user/{other}", "").replace(f">{other}<", "><"), path + query)
+                if "{user}" in page.path:  # a page repeats the name that was asked for
+                    text = text.replace(other, "")
+                assert_nobody_else(text, path + query)
 
 
 def test_who_has_one_cluster_sees_no_other(server: Server) -> None:

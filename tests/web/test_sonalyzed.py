@@ -146,7 +146,7 @@ def test_the_page_shows_nodes_and_jobs_and_loads_only_from_here(server: Server) 
 
     assert response.headers["Content-Type"] == "text/html; charset=utf-8"
     for machine in NODES:
-        assert machine.name in page
+        assert f'title="{machine.name}"' in page
     assert "Newest sample" in page
     assert len(re.findall(r'<th scope="row"', page)) == len(NODES)
     assert reader.inline == []

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 __all__ = ["PAGES", "Context", "Page", "error_page", "rendered", "show"]
 
-_MODULES = ("clusters", "overview", "jobs")
+_MODULES = (
+    "clusters", "overview", "node", "group", "jobs", "job", "user", "violations", "gaps", "reports", "status",
+    "interface",
+)  # fmt: skip
 
 # What the frame around each page wants to know.
 _EVERYWHERE: Mapping[str, Any] = {"version": sonar.__version__, "who": "", "role": "", "cluster": None, "section": ""}
@@ -73,7 +76,17 @@ class Page:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
-PAGES: tuple[Page, ...] = tuple(import_module(f"sonar.web.pages.{name}").PAGE for name in _MODULES)
+def _pages() -> tuple[Page, ...]:
+    """Return the pages of all modules; one may have a second page about the same thing."""
+    return tuple(
+        page
+        for name in _MODULES
+        for page in vars(import_module(f"sonar.web.pages.{name}")).values()
+        if isinstance(page, Page)
+    )
+
+
+PAGES = _pages()
 
 
 def show(

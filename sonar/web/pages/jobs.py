@@ -110,8 +110,8 @@ def job_rows(context: Context, given: Mapping[str, Sequence[str]], *, at: int | 
     return rows if at is None else [row for row in rows if row["start"] <= at <= row["end"]]
 
 
-def shown_jobs(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return jobs as the texts of the cells, with what their links need."""
+def shown_jobs(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column] = COLUMNS) -> list[dict[str, Any]]:
+    """Return jobs as the texts of the cells of these columns, with what their links need."""
     return [
         {
             "job": row["job"],
@@ -120,7 +120,7 @@ def shown_jobs(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "is_running": bool(row["classification"] & 1),
             "from": str(day_of(row["start"])),
             "to": str(day_of(row["end"])),
-            "cells": [(column, _text(row, column)) for column in COLUMNS],
+            "cells": [(column, _text(row, column)) for column in columns],
         }
         for row in rows
     ]
@@ -134,7 +134,9 @@ def _text(row: Mapping[str, Any], column: Column) -> str:
         case "job":
             return str(row["jobm"])
         case "host":
-            return compress(value)
+            return (
+                value[0].split(".")[0] if len(value) == 1 else compress(sorted({host.split(".")[0] for host in value}))
+            )
         case "start":
             return minute_text(value)
         case "end":

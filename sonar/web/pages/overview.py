@@ -185,10 +185,17 @@ def build(context: Context) -> Mapping[str, Any]:
     except Exception as error:  # a bad selection shows all nodes and what is wrong with it
         problem, test = str(error), selector("")
     nodes = []
+    short = {node["name"].split(".")[0] for node in state["nodes"]}
     for node in state["nodes"]:
         if test(node["name"], node["values"]):
             level = level_of(node["seen"], now)
-            shown = {"level": level, "age": age_text(node["seen"], now), "seen_text": _seen_text(node["seen"])}
+            name = node["name"] if len(short) < len(state["nodes"]) else node["name"].split(".")[0]
+            shown = {
+                "short": name,
+                "level": level,
+                "age": age_text(node["seen"], now),
+                "seen_text": _seen_text(node["seen"]),
+            }
             nodes.append({**node, **shown})
     sort = sort if sort in _SORTS else "name"
     if sort != "name":

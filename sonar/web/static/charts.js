@@ -17,7 +17,7 @@
   // 24 hours, and the day once where it begins: [least increment, label, ..., label at a new day, ..., mode].
   const TIMES = [
     [86400, "{MM}-{DD}", "\n{YYYY}", null, null, null, null, null, 1],
-    [60, "{HH}:{mm}", null, null, "\n{YYYY}-{MM}-{DD}", null, null, null, 1],
+    [60, "{HH}:{mm}", null, null, "\n{MM}-{DD}", null, null, null, 1],
   ];
 
   // A line needs two neighbours; a value between two gaps is drawn as a point.
@@ -47,11 +47,12 @@
     };
   }
 
-  function options(data, chart, width) {
+  function options(data, chart, width, height) {
     const axis = { stroke: colour("--faint"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } };
     const top = chart.percent ? 100 : 0;
     return {
-      width, height: HEIGHT,
+      width, height,
+      legend: { show: chart.lines.length > 1 || height >= HEIGHT },
       tzDate: (instant) => uPlot.tzDate(new Date(instant * 1000), "Etc/UTC"),
       cursor: { sync: { key: "load" }, y: false },
       hooks: { drawClear: [shading(data.down || [])] },
@@ -74,6 +75,7 @@
 
   function show(holder) {
     let plots = [];
+    const height = Number(holder.dataset.height || HEIGHT);
 
     function draw() {
       const data = JSON.parse(document.getElementById(holder.dataset.charts).textContent);
@@ -92,7 +94,7 @@
         picture.setAttribute("aria-label", `${chart.title}, ${chart.unit}, of ${chart.names.join(", ")} over time`);
         box.append(title, picture);
         holder.append(box);
-        const plot = new uPlot(options(data, chart, inner(box)), [data.times, ...chart.lines], picture);
+        const plot = new uPlot(options(data, chart, inner(box), height), [data.times, ...chart.lines], picture);
         if (data.link) {
           plot.over.addEventListener("click", () => {
             const at = plot.cursor.idx;
@@ -107,7 +109,7 @@
     draw();
     dark.addEventListener("change", draw);
     document.addEventListener("sonar:charts", draw);
-    new ResizeObserver(() => plots.forEach(({ box, plot }) => plot.setSize({ width: inner(box), height: HEIGHT })))
+    new ResizeObserver(() => plots.forEach(({ box, plot }) => plot.setSize({ width: inner(box), height })))
       .observe(holder);
   }
 

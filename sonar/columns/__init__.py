@@ -1,0 +1,1 @@
+"""Columns are made from the log, refreshed, listed; roll-ups with them."""

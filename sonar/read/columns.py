@@ -1,0 +1,244 @@
+"""Columns: the samples of one directory of the log as a Parquet file beside it, and what of the log they cover.
+
+`0+columns.parquet` lies in the directory YYYY/MM/DD whose files of samples it was made from. Its rows are sorted by
+host, stream and time; `source` is the number of the file that a row came from, `record` its place in it. The metadata
+say for each source up to which byte it was read, and how to tell whether the file has been rewritten since. So the
+samples of a directory are, at every moment: the rows whose source is unchanged, and what the files hold beyond them.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
+
+from sonar.read.files import COLUMNS_NAME
+from sonar.read.schema import COLUMNS, TEXT_COLUMNS, sample_schema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = [
+    "COLUMNS_NAME",
+    "ColumnsFile",
+    "Facts",
+    "HostRows",
+    "Identity",
+    "Source",
+    "covered",
+    "digest_of",
+    "open_columns",
+    "repeated",
+]
+
+FORMAT = 1
+METADATA_KEY = b"sonar"
+
+_DIGESTED = 4096
+
+
+Identity: TypeAlias = tuple[int, int, int]
+"""Inode, time of change and size of a file: those of two versions of a file differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One file of the log as it was when it was read."""
+
+    name: str
+    offset: int  # so many bytes of it are in the columns
+    size: int
+    mtime_ns: int
+    inode: int
+    digest: str  # of the first and the last bytes before `offset`
+    whole: bool = False  # cannot be read in parts: covered only as long as it does not change at all
+    dropped: dict[str, int] = field(default_factory=dict)  # bad records, by reason
+    removed: bool = False  # from the log, since the columns have all that was in it
+
+    @property
+    def is_json(self) -> bool:
+        """Whether it holds envelopes."""
+        return self.name.endswith(".json")
+
+
+@dataclass(frozen=True, slots=True)
+class HostRows:
+    """Where the rows of a host are: in which row groups, how many, from which source; -1 is several."""
+
+    first: int
+    last: int
+    rows: int
+    source: int
+    earliest: int
+    latest: int
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """The metadata of a file of columns."""
+
+    sources: tuple[Source, ...]
+    hosts: dict[str, HostRows]
+    scales: dict[str, int]  # columns kept as whole numbers: value times scale
+    constants: dict[str, Any]  # columns that have one value throughout
+
+    def encoded(self) -> bytes:
+        """Return them as they are written."""
+        sources = [asdict(source) for source in self.sources]
+        hosts = {host: [getattr(rows, name) for name in HostRows.__slots__] for host, rows in self.hosts.items()}
+        facts = {"format": FORMAT, "sources": sources, "hosts": hosts, "scales": self.scales}
+        return json.dumps(facts | {"constants": self.constants}).encode()
+
+    @classmethod
+    def decoded(cls, text: bytes) -> "Facts | None":
+        """Return what was written; None if it is of another format."""
+        read = json.loads(text)
+        if read.get("format") != FORMAT:
+            return None
+        return cls(
+            tuple(Source(**source) for source in read["sources"]),
+            {host: HostRows(*rows) for host, rows in read["hosts"].items()},
+            read["scales"],
+            read["constants"],
+        )
+
+
+def covered(source: Source, path: Path) -> int | None:
+    """Return up to which byte a file is covered: None if it has been rewritten, or has gone, since it was read."""
+    try:
+        now = path.stat()
+        if now.st_ino == source.inode and now.st_size == source.size and now.st_mtime_ns == source.mtime_ns:
+            return source.offset
+        if source.whole or now.st_ino != source.inode or now.st_size <= source.size:
+            return None
+        with path.open("rb") as file:
+            return source.offset if digest_of(file, source.offset) == source.digest else None
+    except OSError:
+        return None
+
+
+def digest_of(file: BinaryIO, offset: int) -> str:
+    """Return a digest of the first and the last bytes before an offset: what is appended to a file leaves it alone."""
+    file.seek(0)
+    digest = blake2b(file.read(min(_DIGESTED, offset)), digest_size=16)
+    file.seek(max(offset - _DIGESTED, 0))
+    digest.update(file.read(min(_DIGESTED, offset)))
+    return digest.hexdigest()
+
+
+class ColumnsFile:
+    """An open file of columns."""
+
+    def __init__(self, path: Path) -> None:
+        """Open it; raise OSError or pyarrow's ArrowInvalid for what is no such file."""
+        import pyarrow.parquet as pq
+
+        self.path = path
+        while True:  # until the path leads to the same file before and after it is opened
+            self.identity = _identity(path.stat())
+            self._file = pq.ParquetFile(path, read_dictionary=list(TEXT_COLUMNS))
+            if self.identity == _identity(path.stat()):
+                break
+        facts = Facts.decoded((self._file.metadata.metadata or {}).get(METADATA_KEY, b"{}"))
+        if facts is None:
+            raise OSError(f"not of this format: '{path}'")
+        self.facts = facts
+
+    def read(self, host: str, columns: Sequence[str], *, with_source: bool = False) -> "pa.Table":
+        """Return the rows of a host, sorted by stream and time, with these columns of the schema."""
+        where = self.facts.hosts[host]
+        names = [*columns, *(("source", "record") if with_source else ())]
+        stored = [name for name in names if name != "host" and name not in self.facts.constants]
+        table = self._groups(where.first, where.last, stored)
+        if len(table) != where.rows:
+            at = self._place(host)
+            table = table.slice(at, where.rows)
+        return self._decoded(table, names, host)
+
+    def removed(self) -> "Iterator[tuple[str, pa.Table]]":
+        """Yield each file that was removed from the log, with the rows that were in it, in order."""
+        numbers = [number for number, source in enumerate(self.facts.sources) if source.removed]
+        if not numbers:
+            return
+        import numpy as np
+        import pyarrow as pa
+
+        parts = [self.read(host, COLUMNS, with_source=True) for host in self.facts.hosts]
+        table: Any = pa.concat_tables(parts).unify_dictionaries().combine_chunks()
+        source, record = table.column("source").to_numpy(), table.column("record").to_numpy()
+        for number in numbers:
+            rows = np.flatnonzero(source == number)
+            of_source = table.select(list(COLUMNS)).take(rows[np.argsort(record[rows], kind="stable")])
+            yield self.facts.sources[number].name, of_source
+
+    def _place(self, host: str) -> int:
+        """Return how many rows stand before those of a host in its row group."""
+        before = 0
+        where = self.facts.hosts[host]
+        for other, rows in self.facts.hosts.items():
+            if other == host:
+                break
+            before += rows.rows if rows.first == where.first else 0
+        return before
+
+    def _groups(self, first: int, last: int, columns: Sequence[str]) -> "pa.Table":
+        groups = list(range(first, last + 1))
+        table: pa.Table = self._file.read_row_groups(groups, columns=list(columns) or ["time"], use_threads=False)
+        return table
+
+    def _decoded(self, table: "pa.Table", columns: Sequence[str], host: str) -> "pa.Table":
+        """Return the table with the columns and types of the schema."""
+        import pyarrow as pa
+
+        schema = sample_schema()
+        arrays, fields = [], []
+        for name in columns:
+            wanted = schema.field(name) if name in COLUMNS else pa.field(name, pa.int32(), nullable=False)
+            fields.append(wanted)
+            if name == "host" or name in self.facts.constants:
+                value = host if name == "host" else self.facts.constants[name]
+                arrays.append(repeated(value, wanted.type, len(table)))
+                continue
+            column: Any = table.column(name)
+            if scale := self.facts.scales.get(name):
+                values = column.to_numpy()
+                column = pa.array(values / float(scale) if scale > 1 else values.astype(float))
+            elif column.type != wanted.type:
+                column = column.cast(wanted.type)
+            arrays.append(column)
+        return pa.table(arrays, schema=pa.schema(fields))
+
+
+def repeated(value: Any, type_: Any, size: int) -> Any:
+    """Return an array of the same value."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(type_):
+        return pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), size), pa.array([value], pa.string()))
+    return pa.nulls(size, type_) if value is None else pa.repeat(pa.scalar(value, type_), size)
+
+
+def open_columns(path: Path, identity: Identity | None = None) -> ColumnsFile | None:
+    """Return the columns at a path, from memory if they have not changed; None if there are none that can be read.
+
+    With an identity it must be these columns, and not any that have replaced them.
+    """
+    try:
+        if identity is None:
+            identity = _identity(path.stat())
+        opened = _opened(path, identity)
+    except (OSError, ValueError):  # of which ArrowInvalid is one
+        return None
+    return opened if opened.identity == identity else None
+
+
+@lru_cache(maxsize=512)
+def _opened(path: Path, _identity: Identity) -> ColumnsFile:
+    return ColumnsFile(path)
+
+
+def _identity(state: os.stat_result) -> Identity:
+    return state.st_ino, state.st_mtime_ns, state.st_size

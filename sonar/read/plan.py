@@ -1,0 +1,320 @@
+"""What has to be read for each host of a tree: rows of columns, and what files of the log hold beyond them.
+
+A plan is made from names, sizes and metadata only. It can be sent to another process or machine that sees the tree.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sonar.read.columns import COLUMNS_NAME, Identity, covered, open_columns
+from sonar.read.files import LogFile, SampleReader, host_of
+from sonar.read.tree import read_bytes
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from sonar.hosts import HostPatterns
+
+__all__ = ["ColumnsChangedError", "Foreign", "HostPlan", "HostReading", "Text", "plans_of"]
+
+
+_TEXT = 1 << 41  # places in text come behind those in columns
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """The bytes of a file of the log from an offset on."""
+
+    file: LogFile
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DayPlan:
+    """What is to be read for a host in one directory. `sources` are those whose rows count; None is all."""
+
+    directory: Path
+    columns: "Identity | None"
+    sources: frozenset[int] | None
+    texts: tuple[Text, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HostPlan:
+    """What is to be read for a host, day by day; rows outside the days are left out."""
+
+    host: str
+    days: tuple[DayPlan, ...]
+    limits: tuple[int, int]
+
+    @property
+    def size(self) -> int:
+        """About how many bytes of text are to be parsed, or would be without columns."""
+        return sum((1 << 18 if day.columns else 0) + (len(day.texts) << 20) for day in self.days)
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """Rows of a host that stood in the file of another."""
+
+    text: Text
+    table: "pa.Table"
+    record: np.ndarray
+
+
+def plans_of(
+    files: Sequence[LogFile],
+    columns: Sequence[Path],
+    limits: tuple[int, int],
+    hosts: "HostPatterns | None",
+    *,
+    use_columns: bool = True,
+) -> tuple[dict[str, HostPlan], Counter[tuple[Path, str]]]:
+    """Return the plan of each host, and how many bad records were met when the columns that count were made.
+
+    `files` are those of the tree, `columns` the columns in it.
+    """
+    by_host: dict[str, list[DayPlan]] = {}
+    dropped: Counter[tuple[Path, str]] = Counter()
+    by_directory: dict[Path, list[LogFile]] = {path.parent: [] for path in columns}
+    for file in files:
+        by_directory.setdefault(file.path.parent, []).append(file)
+    for directory in sorted(by_directory):
+        _plan_day(directory, by_directory[directory], hosts, by_host, dropped, use_columns=use_columns)
+    plans = {host: HostPlan(host, tuple(by_host[host]), limits) for host in sorted(by_host)}
+    return plans, dropped
+
+
+def _plan_day(
+    directory: Path,
+    files: list[LogFile],
+    hosts: "HostPatterns | None",
+    by_host: dict[str, list[DayPlan]],
+    dropped: Counter[tuple[Path, str]],
+    *,
+    use_columns: bool,
+) -> None:
+    texts: dict[str, list[Text]] = {}
+    columns = open_columns(directory / COLUMNS_NAME) if use_columns else None
+    valid: set[int] = set()
+    offsets: dict[str, int] = {}
+    for number, source in enumerate(columns.facts.sources if columns else ()):
+        path = directory / source.name
+        host = host_of(source.name)
+        if hosts is not None and not hosts.match(host):
+            continue
+        offset = covered(source, path)
+        if offset is not None:
+            offsets[source.name] = offset
+        if offset is not None or source.removed:  # what has the name of a removed file came later
+            valid.add(number)
+            dropped.update({(path, reason): count for reason, count in source.dropped.items()})
+    for file in files:
+        offset = offsets.get(file.path.name, 0)
+        if not offset or _size(file.path) > offset:
+            texts.setdefault(file.host, []).append(Text(file, offset))
+    stored = columns.facts.hosts if columns else {}
+    everything = columns is not None and len(valid) == len(columns.facts.sources)
+    identity = columns.identity if columns else None
+    for host in {*stored, *texts}:
+        if hosts is not None and not hosts.match(host):
+            continue
+        rows = stored.get(host)
+        if rows is not None and rows.source >= 0 and rows.source not in valid:
+            rows = None
+        sources = None if everything or rows is None or rows.source >= 0 else frozenset(valid)
+        if rows is not None or host in texts:
+            by_host.setdefault(host, []).append(
+                DayPlan(directory, identity if rows is not None else None, sources, tuple(texts.get(host, ())))
+            )
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+@dataclass(slots=True)
+class HostReading:
+    """Reads what a plan says; notes bad records, and rows of other hosts that came to light."""
+
+    plan: HostPlan
+    columns: tuple[str, ...]
+    reader: SampleReader
+    known_foreign: Sequence[Foreign] = ()
+    hosts: "HostPatterns | None" = None
+    foreign: dict[str, list[Foreign]] = field(default_factory=dict)
+    dropped: Counter[tuple[Path, str]] = field(default_factory=Counter)
+
+    def chunks(self) -> "Iterator[pa.Table]":
+        """Yield the host's samples in tables of which each is later than the one before.
+
+        Within a table rows that could be equal are in reading order: envelopes first, then by path, then by line.
+        An envelope's samples count instead of those of a CSV record at the same instant.
+        """
+        waiting: list[_Chunk] = []
+        for chunk in self._days():
+            if waiting and chunk.earliest > max(one.latest for one in waiting):
+                yield self._joined(waiting)
+                waiting = []
+            waiting.append(chunk)
+        if waiting:
+            yield self._joined(waiting)
+
+    def _days(self) -> "Iterator[_Chunk]":
+        directories = {day.directory for day in self.plan.days}
+        days = list(self.plan.days)
+        days += [
+            DayPlan(directory, None, None, ())
+            for directory in sorted({one.text.file.path.parent for one in self.known_foreign} - directories)
+        ]
+        for day in sorted(days, key=lambda day: day.directory):
+            chunk = self._day(day)
+            if chunk is not None:
+                yield chunk
+
+    def _day(self, day: DayPlan) -> "_Chunk | None":
+        parts = self._from_columns(day)
+        for text in day.texts:
+            parts += self._from_text(text)
+        parts += [
+            _Part(one.text.file.reading_order, one.table.select(self._names), one.record, one.text.offset + _TEXT)
+            for one in self.known_foreign
+            if one.text.file.path.parent == day.directory
+        ]
+        parts = [part for one in parts if len((part := self._cut(one)).table)]
+        return _Chunk(parts) if parts else None
+
+    @property
+    def _names(self) -> list[str]:
+        return list(self.columns)
+
+    def _from_columns(self, day: DayPlan) -> "list[_Part]":
+        if day.columns is None:
+            return []
+        opened = open_columns(day.directory / COLUMNS_NAME, day.columns)
+        if opened is None:
+            raise ColumnsChangedError
+        where = opened.facts.hosts[self.plan.host]
+        names = [source.name for source in opened.facts.sources]
+        if where.source >= 0:
+            table = opened.read(self.plan.host, self.columns)
+            return [_Part(LogFile(day.directory / names[where.source]).reading_order, table)]
+        table = opened.read(self.plan.host, self.columns, with_source=True)
+        source = table.column("source").to_numpy()
+        record = table.column("record").to_numpy()
+        parts = []
+        for number in sorted(set(source.tolist())):
+            if day.sources is None or number in day.sources:
+                rows = np.flatnonzero(source == number)
+                order = LogFile(day.directory / names[number]).reading_order
+                parts.append(_Part(order, table.select(self._names).take(rows), record[rows]))
+        return parts
+
+    def _from_text(self, text: Text) -> "list[_Part]":
+        content = read_bytes(text.file.path, must_exist=False)[text.offset :]
+        if not content:
+            return []
+        dropped: Counter[str] = Counter()
+        is_json = text.file.is_json(content)
+        table = self.reader.table(content, is_json=is_json, dropped=dropped, begins_file=not text.offset)
+        self.dropped.update({(text.file.path, reason): number for reason, number in dropped.items()})
+        column: Any = table.column("host").combine_chunks()
+        hosts = column.dictionary.to_pylist()
+        order, base = text.file.reading_order, text.offset + _TEXT
+        if hosts == [self.plan.host]:
+            return [_Part(order, table.select(self._names), None, base)]
+        codes = column.indices.to_numpy()
+        own = []
+        for code, host in enumerate(hosts):
+            rows = np.flatnonzero(codes == code)
+            if host == self.plan.host:
+                own = [_Part(order, table.select(self._names).take(rows), rows, base)]
+            elif len(rows) and (self.hosts is None or self.hosts.match(host)):
+                self.foreign.setdefault(host, []).append(Foreign(text, table.take(rows), rows))
+        return own
+
+    def _cut(self, part: "_Part") -> "_Part":
+        """Return the rows within the days asked for."""
+        time = part.table.column("time").to_numpy()
+        first, last = self.plan.limits
+        if len(time) == 0 or (first <= time.min() and time.max() <= last):
+            return part
+        keep = (first <= time) & (time <= last)
+        return part.filtered(keep)
+
+    def _joined(self, chunks: "list[_Chunk]") -> "pa.Table":
+        """Return the rows of some days as one table, in reading order where that matters."""
+        import pyarrow as pa
+
+        parts = [part for chunk in chunks for part in chunk.parts]
+        orders = {part.order for part in parts}
+        if len({is_csv for is_csv, _ in orders}) > 1:
+            parts = _without_seen(parts)
+        if all(len({part.order for part in chunk.parts}) == 1 for chunk in chunks):
+            parts.sort(key=lambda part: part.order)  # stable: columns before what was appended since
+            return pa.concat_tables([part.table for part in parts]).unify_dictionaries().combine_chunks()
+        ranks = {order: rank for rank, order in enumerate(sorted(orders))}
+        table: Any = pa.concat_tables([part.table for part in parts]).unify_dictionaries().combine_chunks()
+        rank = np.repeat([ranks[part.order] for part in parts], [len(part.table) for part in parts])
+        record = np.concatenate([part.places for part in parts])
+        ordered: pa.Table = table.take(pa.array(np.lexsort((record, rank))))
+        return ordered
+
+
+class ColumnsChangedError(Exception):
+    """The columns are no longer those that the plan was made for: make a new one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Rows of one file: what the file is read by, and their places in it, counted from a base; None is in order."""
+
+    order: tuple[bool, Path]
+    table: "pa.Table"
+    record: np.ndarray | None = None
+    base: int = 0
+
+    @property
+    def places(self) -> np.ndarray:
+        """The places of the rows in the file: those in columns come before those in text."""
+        record = np.arange(len(self.table)) if self.record is None else self.record
+        return record.astype(np.int64) + self.base
+
+    def filtered(self, keep: np.ndarray) -> "_Part":
+        """Return some of the rows."""
+        import pyarrow as pa
+
+        table = self.table.filter(pa.array(keep))
+        return _Part(self.order, table, None if self.record is None else self.record[keep], self.base)
+
+
+@dataclass(slots=True)
+class _Chunk:
+    """The rows of a day."""
+
+    parts: list[_Part]
+    earliest: int = 0
+    latest: int = 0
+
+    def __post_init__(self) -> None:
+        times = [part.table.column("time").to_numpy() for part in self.parts]
+        self.earliest = min(int(time.min()) for time in times)
+        self.latest = max(int(time.max()) for time in times)
+
+
+def _without_seen(parts: list[_Part]) -> list[_Part]:
+    """Return the parts without rows of CSV at instants at which there is an envelope."""
+
+    def times(part: _Part) -> np.ndarray:
+        return part.table.column("time").to_numpy()
+
+    seen = np.concatenate([times(part) for part in parts if not part.order[0]])
+    return [part.filtered(~np.isin(times(part), seen)) if part.order[0] else part for part in parts]
