@@ -115,7 +115,8 @@ WITH_SYSTEM := $(if $(SYSTEM_SITE_PACKAGES),--system-site-packages)
 install: install-venv install-files  ## into PREFIX (/usr/local), honouring DESTDIR; enables and starts nothing
 	@[ -n "$(DESTDIR)" ] || { systemd-sysusers; systemd-tmpfiles --create sonar-server.conf; journalctl --update-catalog; \
 	  ! [ -d /run/systemd/system ] || systemctl daemon-reload; \
-	  echo "Installed. Next: sonarctl doctor, which says what is still to be done; see sonar(7)."; }
+	  echo "Installed. Next, as sonar(7) has it: sonarctl cert ca; sonarctl cert server HOST; sonarctl cluster add NAME;"; \
+	  echo "sonarctl passwd add YOU --query --role admin; systemctl enable --now sonar.target; sonarctl doctor"; }
 
 # A private environment made from the system's interpreter. Of its bin only the interpreter is used, so the tree may be
 # staged and moved; what names the stage is removed. Services cannot write bytecode, so it is made here. It takes the

@@ -17,6 +17,12 @@ def test_preset_enables_what_is_there_and_leaves_no_unit_out() -> None:
     assert sorted(named) == sorted(path.name for path in files if "[Install]" in path.read_text())
 
 
+def test_enabling_the_target_enables_what_the_preset_does() -> None:
+    also = re.findall(r"^Also=(.*)$", (TOP / "units/sonar.target").read_text(), re.MULTILINE)
+
+    assert {"sonar.target", *" ".join(also).split()} == enabled()
+
+
 def test_rpm_enables_what_the_preset_does() -> None:
     spec = (TOP / "packaging/rpm/sonar-server.spec").read_text()
     post = set(re.findall(r"^%systemd_post (.*)$", spec, re.MULTILINE)[0].split())

@@ -165,6 +165,14 @@ def test_a_report_is_made_by_its_timer(server: Machine) -> None:
     assert server.property(f"sonar-scan@{CLUSTER}.service", "ExecMainStartTimestamp"), "notices begin with a scan"
 
 
+def test_columns_are_made_and_the_log_is_verified_under_the_confinement(server: Machine) -> None:
+    for job in ("columnize", "verify"):
+        server("systemctl", "start", f"sonar-{job}.service", timeout=120)
+        assert server.property(f"sonar-{job}.service", "Result") == "success", job
+
+    assert any((server.root / f"var/lib/sonar-server/data/{CLUSTER}").rglob("0+columns.parquet"))
+
+
 def test_a_silent_node_is_told_once_and_once_more_when_it_is_back(server: Machine) -> None:
     server.write(
         "/etc/sonar/sonar.conf.d/site.conf",
