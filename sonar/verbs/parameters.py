@@ -296,7 +296,7 @@ def _listed(name: str, given: Mapping[str, Sequence[str]]) -> frozenset[str]:
 
 def _host_patterns(texts: Sequence[str] | None) -> HostPatterns | None:
     try:
-        return HostPatterns.parse(texts) if texts else None
+        return HostPatterns.parse(part for text in texts for part in text.split(";")) if texts else None
     except SonarError as error:
         raise SonarError(f"Invalid value for --host: {error}") from None
 

@@ -9,7 +9,7 @@ from sonar.read.scan import Scan
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from sonar.read.scan import Partial
+    from sonar.read.scan import Partial, Tables
     from sonar.verbs.query import Query
 
 __all__ = ["SharedScans"]
@@ -41,7 +41,8 @@ class _Remembered:
     def map(self, partial_of: "Partial[Any]", columns: Sequence[str] | None = None) -> list[tuple[str, Any]]:
         """Return what the function makes of each host's samples, as `Scan.map` does."""
         del columns  # all are there
-        return [(host, partial_of(host, iter([table]))) for host, table in self._read()]
+        results = [(host, partial_of(host, cast("Tables", [table]))) for host, table in self._read()]
+        return [(host, result) for host, result in results if result is not None]
 
     def by_host(self, columns: Sequence[str] | None = None) -> "list[tuple[str, pa.Table]]":
         """Return the samples of each host, as `Scan.by_host` does."""
