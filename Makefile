@@ -33,7 +33,7 @@ INSTALL_VENV := $(DESTDIR)$(LIBDIR)/venv
 
 # ---- targets that are promised -------------------------------------------------------------------------------------
 
-.PHONY: all help demo check lint generate bench install install-venv install-files wheelhouse deb deb-only rpm uninstall clean deps deps-check test
+.PHONY: all help demo check lint generate bench torture install install-venv install-files wheelhouse deb deb-only rpm uninstall clean deps deps-check test
 
 all: .venv/.complete  ## a virtual environment in .venv with everything installed
 
@@ -60,6 +60,11 @@ generate: all  ## bring examples and manual pages up to date with the tables of 
 
 bench: all  ## measure; prints the table that HACKING.md quotes
 	$(VENV_PYTHON) bench/run.py
+
+torture: all  ## an hour of it at most: 1,000 kills under load, 10,000 connections, long fuzzing
+	$(VENV_PYTHON) -m tests.ingest.torture 1000
+	$(VENV_PYTHON) bench/connections.py
+	SONAR_FUZZ_EXAMPLES=20000 $(VENV_PYTHON) -m pytest -q --timeout=3000 tests/ingest/test_fuzz.py
 
 clean:  ## remove everything that make and the demo have made
 	rm -rf .venv build demo-state *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,85 +1,257 @@
-"""What infiltrate takes: posts of 6 KB a second over kept connections, durable and not, from the same machine."""
+"""What infiltrate takes: kept connections, durable and not, at half load, with TLS, and a whole cluster in one second.
+
+The client shares the machine with the server, so it must cost little: it is wrk(1) where that is installed, and a bare
+protocol of asyncio where it is not. Without wrk the figures are lower bounds.
+"""
 
 import asyncio
-import resource
+import base64
+import json
+import re
+import shutil
+import ssl
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+import trustme
 
 INFILTRATE = Path(__file__).resolve().parents[1] / "libexec" / "infiltrate"
 SECONDS = 5
 CONNECTIONS = 64
 LINES = 30
+HOSTS = 100
+BURST = 1344
+CLUSTER, PASSWORD = "bench.example.org", "pool"
+PATH = f"/sonar-freecsv?cluster={CLUSTER}"
+AUTHORIZATION = "Basic " + base64.b64encode(f"{CLUSTER}:{PASSWORD}".encode()).decode()
 
 
-def request(host: int) -> bytes:
-    """Return a post of one run of a sampler: 30 processes of a host, about 6 KB."""
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a load gave: posts answered with 200, others, and times in ms."""
+
+    rate: float
+    refused: int
+    p50: float
+    p99: float
+
+    def row(self, name: str, peak_mb: float) -> str:
+        """Return a row of the table."""
+        refused = f", {self.refused} refused" if self.refused else ""
+        return f"| {name} | {self.rate:,.0f}{refused} | {self.p50:.1f} | {self.p99:.1f} | {peak_mb:.0f} |"
+
+
+def body(host: int, lines: int = LINES) -> bytes:
+    """Return a post of one run of a sampler: 30 processes of a host are about 6 KB."""
     line = (
         "v=0.12.1,time=2026-03-01T10:00:00+01:00,host=c1-{host},user=user{n:03},cmd=python,job={n},pid={n},cpu%=98.5,"
         "cpukib=123456789,rssanonkib=98765432,gpus=none,cputime_sec=123456,ppid=1,cores=128,gpu%=0,gpumem%=0,gpukib=0\n"
     )
-    body = "".join(line.format(host=host, n=n) for n in range(LINES)).encode()
-    head = (
-        "POST /sonar-freecsv?cluster=bench.example.org HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/csv\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
+    return "".join(line.format(host=host, n=n) for n in range(lines)).encode()
 
 
-async def client(port: int, host: int, end: float, times: list[float]) -> None:
-    """Post until the end, one after the other, and note how long each took."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    data = request(host)
-    while time.perf_counter() < end:
-        began = time.perf_counter()
-        writer.write(data)
-        answer = await reader.readuntil(b"\r\n\r\n")
-        if not answer.startswith(b"HTTP/1.1 200"):
-            raise SystemExit(answer.decode())
-        times.append(time.perf_counter() - began)
-    writer.close()
+def request(host: int, lines: int = LINES, *, close: bool = False) -> bytes:
+    """Return the whole request."""
+    data = body(host, lines)
+    fields = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {AUTHORIZATION}\r\nContent-Type: text/csv\r\n"
+    fields += "Connection: close\r\n" if close else ""
+    return f"{fields}Content-Length: {len(data)}\r\n\r\n".encode() + data
 
 
-async def load(port: int) -> list[float]:
-    """Return the times of all posts that the clients made."""
-    times: list[float] = []
-    end = time.perf_counter() + SECONDS
-    await asyncio.gather(*(client(port, host, end, times) for host in range(CONNECTIONS)))
-    return sorted(times)
+class Server:
+    """A running infiltrate."""
+
+    def __init__(self, root: Path, process: "subprocess.Popen[bytes]", port: int) -> None:
+        self.root, self.process, self.port = root, process, port
+
+    @property
+    def peak_mb(self) -> float:
+        """The most memory it has had resident."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
-def measure(sync: str) -> str:
-    """Return a row of the table for one way of syncing."""
+@contextmanager
+def serving(*options: str) -> Iterator[Server]:
+    """Run an infiltrate with a certificate for 127.0.0.1 and one user."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         (root / "data").mkdir()
-        ports = root / "ports"
-        options = ["--data", root / "data", "--allow-anonymous", "--listen", "127.0.0.1:0", "--fsync", sync]
-        process = subprocess.Popen([sys.executable, INFILTRATE, *options, "--port-file", ports])
-        while not ports.exists():
-            if process.poll() is not None:
-                raise SystemExit("infiltrate did not start")
-            time.sleep(0.01)
-        times = asyncio.run(load(int(ports.read_text().split()[2])))
-        process.terminate()
-        process.wait()
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        (root / "passwords").touch(0o600)
+        (root / "passwords").write_text(f"{CLUSTER}:{PASSWORD}\n")
+        authority = trustme.CA()
+        issued = authority.issue_cert("127.0.0.1")
+        authority.cert_pem.write_to_path(root / "ca.pem")
+        issued.private_key_and_cert_chain_pem.write_to_path(root / "tls.pem")
+        files = {"--data": "data", "--password-file": "passwords", "--tls-cert": "tls.pem", "--tls-key": "tls.pem"}
+        paths = [part for option, name in files.items() for part in (option, root / name)]
+        command = [sys.executable, INFILTRATE, *paths, *options, "--port-file", root / "ports"]
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+            try:
+                while not (root / "ports").exists():
+                    if process.poll() is not None:
+                        raise SystemExit("infiltrate did not start")
+                    time.sleep(0.01)
+                yield Server(root, process, int((root / "ports").read_text().split()[2]))
+            finally:
+                process.terminate()
+
+
+class Poster(asyncio.Protocol):
+    """One kept connection: posts, waits for the answer, posts again, until the end; at most every `pause_s`."""
+
+    def __init__(self, host: int, end: float, pause_s: float, times: list[float]) -> None:
+        self.data, self.end, self.pause_s, self.times = request(host), end, pause_s, times
+        self.refused = 0
+        self.done = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self.transport: asyncio.Transport = transport  # type: ignore[assignment]
+        self.due = time.perf_counter() + self.pause_s * (hash(self) % 100) / 100
+        asyncio.get_running_loop().call_later(max(0, self.due - time.perf_counter()), self.post)
+
+    def post(self) -> None:
+        """Send, unless it is time to end."""
+        if time.perf_counter() > self.end:
+            self.transport.close()
+            return
+        self.began = time.perf_counter()
+        self.transport.write(self.data)
+
+    def data_received(self, data: bytes) -> None:
+        """Note an answer: all of them are short and come at once."""
+        now = time.perf_counter()
+        self.times.append(now - self.began)
+        self.refused += not data.startswith(b"HTTP/1.1 200")
+        self.due += self.pause_s
+        if self.pause_s and self.due > now:
+            asyncio.get_running_loop().call_later(self.due - now, self.post)
+        else:
+            self.post()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        if not self.done.done():
+            self.done.set_result(exc)
+
+
+def result_of(times: Sequence[float], refused: int, seconds: float) -> Result:
+    """Return the result of a load by its times in seconds."""
     percentile = statistics.quantiles(times, n=100)
-    return (
-        f"| `--fsync={sync}` | {len(times) / SECONDS:,.0f} | {percentile[49] * 1000:.1f} "
-        f"| {percentile[98] * 1000:.1f} | {peak:.0f} |"
+    return Result((len(times) - refused) / seconds, refused, percentile[49] * 1000, percentile[98] * 1000)
+
+
+def _same(poster: Poster) -> Poster:
+    return poster
+
+
+def post_by_protocol(server: Server, rate: float = 0.0) -> Result:
+    """Post over kept connections, as fast as it goes or at a rate."""
+    times: list[float] = []
+
+    async def load() -> int:
+        end = time.perf_counter() + SECONDS
+        loop = asyncio.get_running_loop()
+        pause_s = CONNECTIONS / rate if rate else 0.0
+        posters = [Poster(host, end, pause_s, times) for host in range(CONNECTIONS)]
+        for poster in posters:
+            create = partial(_same, poster)
+            await loop.create_connection(create, "127.0.0.1", server.port)
+        await asyncio.gather(*(poster.done for poster in posters))
+        return sum(poster.refused for poster in posters)
+
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        refused = runner.run(load())
+    return result_of(times, refused, SECONDS)
+
+
+def post_by_wrk(server: Server, *, tls: bool = False, close: bool = False) -> Result:
+    """Post with wrk, as fast as it goes."""
+    headers = {"Content-Type": "text/csv", "Authorization": AUTHORIZATION} | ({"Connection": "close"} if close else {})
+    script = server.root / "load.lua"
+    table = ", ".join(f'["{name}"] = "{value}"' for name, value in headers.items())
+    bodies = ", ".join(json.dumps(body(host).decode()) for host in range(HOSTS))
+    script.write_text(
+        f"local bodies, all, i = {{{bodies}}}, {{}}, 0\n"
+        "function init() for n, one in ipairs(bodies) do "
+        f'all[n] = wrk.format("POST", "{PATH}", {{{table}}}, one) end end\n'
+        "function request() i = i % #all + 1; return all[i] end\n"
+        "function done(summary, latency) print(string.format("
+        '"RESULT %d %d %d %f %f", summary.requests, summary.errors.status, summary.duration, '
+        "latency:percentile(50) / 1000, latency:percentile(99) / 1000)) end\n"
     )
+    url = f"{'https' if tls else 'http'}://127.0.0.1:{server.port}"
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", "-s", script, url]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    match = re.search(r"RESULT (\d+) (\d+) (\d+) ([\d.]+) ([\d.]+)", done.stdout)
+    assert match, done.stdout
+    requests, errors, duration = (int(group) for group in match.groups()[:3])
+    return Result((requests - errors) / duration * 1e6, errors, float(match[4]), float(match[5]))
+
+
+def burst(server: Server) -> Result:
+    """Let each node of a cluster post 4 to 64 KB over TLS, with a connection of its own, all in the same second."""
+    context = ssl.create_default_context(cafile=str(server.root / "ca.pem"))
+    times: list[float] = []
+    refused: list[bytes] = []
+
+    async def node(number: int) -> None:
+        await asyncio.sleep(number / BURST)
+        began = time.perf_counter()
+        data = request(number, 20 + number * 300 // BURST, close=True)
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=context)
+        writer.write(data)
+        answer = await reader.readuntil(b"\r\n\r\n")
+        times.append(time.perf_counter() - began)
+        if not answer.startswith(b"HTTP/1.1 200"):
+            refused.append(answer)
+        writer.close()
+
+    async def cluster() -> None:
+        await asyncio.gather(*(node(number) for number in range(BURST)))
+
+    import uvloop
+
+    began = time.perf_counter()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(cluster())
+    return result_of(times, len(refused), time.perf_counter() - began)
 
 
 def main() -> None:
-    """Print the table; client and server share the cores, and the client is Python too."""
-    print(f"### Posts of {len(request(0)) / 1000:.1f} KB, {CONNECTIONS} kept connections, {SECONDS} s\n")
+    """Print the tables."""
+    plain, secure = ("--listen", "127.0.0.1:0"), ("--listen-tls", "127.0.0.1:0")
+    has_wrk = shutil.which("wrk") is not None
+    print(f"### Posts of {len(body(1)) / 1000:.1f} KB, {CONNECTIONS} connections, {SECONDS} s; ", end="")
+    print(f"client: {'wrk' if has_wrk else 'Python'}, on the same cores\n")
     print("| infiltrate | posts/s | p50 ms | p99 ms | peak MB |\n|---|---|---|---|---|")
+    rates = {}
     for sync in ("group", "none"):
-        print(measure(sync))
+        with serving(*plain, "--fsync", sync) as server:
+            result = post_by_wrk(server) if has_wrk else post_by_protocol(server)
+            print(result.row(f"`--fsync={sync}`", server.peak_mb), flush=True)
+            rates[sync] = result.rate
+    print(f"| group : none | {rates['group'] / rates['none']:.2f} | | | |")
+    with serving(*plain) as server:
+        half = post_by_protocol(server, rates["group"] / 2)
+        print(half.row("durable, at half that rate", server.peak_mb), flush=True)
+    if has_wrk:
+        for name, close in (("TLS, durable", False), ("TLS, durable, a new connection each", True)):
+            with serving(*secure) as server:
+                print(post_by_wrk(server, tls=True, close=close).row(name, server.peak_mb), flush=True)
+    with serving(*secure) as server:
+        print(burst(server).row(f"{BURST:,} nodes in one second, 4-64 KB, TLS", server.peak_mb), flush=True)
 
 
 if __name__ == "__main__":

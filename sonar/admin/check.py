@@ -219,7 +219,7 @@ def _outbox(outbox: Path, now: int) -> Iterator[Trouble]:
 
 
 def _certificates(paths: Sequence[Path], limits: Check, now: int) -> Iterator[Trouble]:
-    """Give what ends soon; when it has ended, that is another trouble, so that it is told again."""
+    """Give what ends soon: within the days that are set, 7 and 1, each of which is another trouble and so told once."""
     from cryptography import x509
 
     for path in paths:
@@ -236,6 +236,6 @@ def _certificates(paths: Sequence[Path], limits: Check, now: int) -> Iterator[Tr
             if ends <= now:
                 text = f"the certificate {name} ended on {iso_text(ends)}: clients refuse the server"
                 yield Trouble(kind="certificates", what=f"{name} ended", text=text)
-            elif ends - now < limits.certificate_days * DAY:
+            elif passed := [days for days in (limits.certificate_days, 7, 1) if ends - now < days * DAY]:
                 text = f"the certificate {name} ends on {iso_text(ends)}, in {(ends - now) // DAY} days"
-                yield Trouble(kind="certificates", what=f"{name} ends", text=text)
+                yield Trouble(kind="certificates", what=f"{name} ends within {min(passed)} days", text=text)

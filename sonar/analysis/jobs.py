@@ -1,8 +1,9 @@
 """Jobs: from streams to one row a job, with averages and peaks over its steps."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import TypeVar
 
 import numpy as np
 
@@ -17,10 +18,13 @@ __all__ = [
     "LIVE_AT_START",
     "Jobs",
     "OverHosts",
+    "WordSets",
     "classification",
     "combined_jobs",
     "jobs_of_host",
 ]
+
+_T = TypeVar("_T")
 
 LIVE_AT_END = 1
 LIVE_AT_START = 2
@@ -48,14 +52,99 @@ class Jobs:
     peaks: dict[str, np.ndarray]
     gpus: np.ndarray
     gpufail: np.ndarray
-    hosts: list[tuple[str, ...]]
-    users: list[tuple[str, ...]]
-    commands: list[tuple[str, ...]]
+    hosts: "WordSets"
+    users: "WordSets"
+    commands: "WordSets"
     epoch: np.ndarray  # the largest of its samples: above 0 the number is local to a host, -1 if it is not known
     totals: dict[str, np.ndarray]  # of each counter of GROWING, what its processes added to it
 
     def __len__(self) -> int:
         return len(self.job)
+
+    @classmethod
+    def of_nothing(cls) -> "Jobs":
+        """Return no rows."""
+        empty, none = np.zeros(0, np.int64), np.zeros(0)
+        nothing = dict.fromkeys(AVERAGED, none)
+        words = WordSets(empty, [])
+        gpus, totals = empty.astype(np.uint64), dict.fromkeys(GROWING, none)
+        return cls(empty, empty, empty, empty, nothing, nothing, gpus, empty, words, words, words, empty, totals)
+
+    def take(self, rows: np.ndarray) -> "Jobs":
+        """Return the rows of a mask or in the order of an index."""
+
+        def taken(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            return {name: column[rows] for name, column in values.items()}
+
+        return Jobs(
+            self.job[rows],
+            self.start[rows],
+            self.end[rows],
+            self.samples[rows],
+            taken(self.averages),
+            taken(self.peaks),
+            self.gpus[rows],
+            self.gpufail[rows],
+            self.hosts.take(rows),
+            self.users.take(rows),
+            self.commands.take(rows),
+            self.epoch[rows],
+            taken(self.totals),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class WordSets:
+    """For each row a set of words, in byte order: codes into the sets that there are."""
+
+    codes: np.ndarray
+    values: list[tuple[str, ...]]
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __iter__(self) -> Iterator[tuple[str, ...]]:
+        return (self.values[code] for code in self.codes.tolist())
+
+    def __getitem__(self, row: int) -> tuple[str, ...]:
+        return self.values[int(self.codes[row])]
+
+    def take(self, rows: np.ndarray) -> "WordSets":
+        """Return the rows of a mask or in the order of an index."""
+        return WordSets(self.codes[rows], self.values)
+
+    def mapped(self, function: "Callable[[tuple[str, ...]], _T]") -> list[_T]:
+        """Return what a function makes of each row's set; it is called once for each that is different."""
+        made = [function(words) for words in self.values]
+        return [made[code] for code in self.codes.tolist()]
+
+    @classmethod
+    def of_groups(cls, group: np.ndarray, code: np.ndarray, words: list[str], wanted: np.ndarray) -> "WordSets":
+        """Return the distinct words of each wanted group, from pairs of group and code; `wanted` is ascending."""
+        size = max(len(words), 1)
+        pairs = np.unique(group * size + code)
+        groups, codes = np.divmod(pairs, size)
+        first = np.searchsorted(groups, wanted)
+        number = np.searchsorted(groups, wanted, "right") - first
+        values: list[tuple[str, ...]] = [(word,) for word in words]
+        known: dict[tuple[str, ...], int] = {}
+        result = codes[first] if len(codes) else first
+        for row in np.flatnonzero(number > 1).tolist():
+            members = tuple(words[at] for at in codes[first[row] : first[row] + number[row]].tolist())
+            result[row] = known.setdefault(members, len(values))
+            if result[row] == len(values):
+                values.append(members)
+        return cls(result, values)
+
+    @classmethod
+    def together(cls, parts: "Sequence[WordSets]") -> "WordSets":
+        """Return the rows of all parts."""
+        known: dict[tuple[str, ...], int] = {}
+        codes = []
+        for part in parts:
+            place = np.array([known.setdefault(value, len(known)) for value in part.values] or [0], np.int64)
+            codes.append(place[part.codes])
+        return cls(np.concatenate(codes), list(known))
 
 
 class OverHosts(Enum):
@@ -90,7 +179,7 @@ def combined_jobs(per_host: Iterable[Jobs], shared: Sequence[Samples]) -> Jobs:
         together = together.with_columns(stream=stream).take(order)
         parts.append(_jobs(together, dense(together["job"])))
     if not parts:
-        return _jobs_of_nothing()
+        return Jobs.of_nothing()
     return Jobs(
         job=np.concatenate([part.job for part in parts]),
         start=np.concatenate([part.start for part in parts]),
@@ -100,9 +189,9 @@ def combined_jobs(per_host: Iterable[Jobs], shared: Sequence[Samples]) -> Jobs:
         peaks={name: np.concatenate([part.peaks[name] for part in parts]) for name in AVERAGED},
         gpus=np.concatenate([part.gpus for part in parts]),
         gpufail=np.concatenate([part.gpufail for part in parts]),
-        hosts=[hosts for part in parts for hosts in part.hosts],
-        users=[users for part in parts for users in part.users],
-        commands=[commands for part in parts for commands in part.commands],
+        hosts=WordSets.together([part.hosts for part in parts]),
+        users=WordSets.together([part.users for part in parts]),
+        commands=WordSets.together([part.commands for part in parts]),
         epoch=np.concatenate([part.epoch for part in parts]),
         totals={name: np.concatenate([part.totals[name] for part in parts]) for name in GROWING},
     )
@@ -110,30 +199,26 @@ def combined_jobs(per_host: Iterable[Jobs], shared: Sequence[Samples]) -> Jobs:
 
 def classification(jobs: Jobs, bounds: dict[str, Bounds]) -> np.ndarray:
     """Return for each job whether it was live at the first (2) and last (1) sample of its hosts, added."""
-    marks = []
-    for hosts, start, end in zip(jobs.hosts, jobs.start, jobs.end, strict=True):
-        earliest, latest = joined(bounds[host] for host in hosts)
-        marks.append(LIVE_AT_START * (start == earliest) + LIVE_AT_END * (end == latest))
-    return np.array(marks, np.int64)
-
-
-def _jobs_of_nothing() -> Jobs:
-    empty, none = np.zeros(0, np.int64), np.zeros(0)
-    nothing = dict.fromkeys(AVERAGED, none)
-    gpus, totals = empty.astype(np.uint64), dict.fromkeys(GROWING, none)
-    return Jobs(empty, empty, empty, empty, nothing, nothing, gpus, empty, [], [], [], empty, totals)
+    used = np.zeros(len(jobs.hosts.values), bool)
+    used[jobs.hosts.codes] = True
+    limits = np.zeros((len(used), 2), np.int64)
+    for code in np.flatnonzero(used).tolist():
+        limits[code] = joined(bounds[host] for host in jobs.hosts.values[code])
+    earliest, latest = limits[jobs.hosts.codes].T
+    marks: np.ndarray = LIVE_AT_START * (jobs.start == earliest) + LIVE_AT_END * (jobs.end == latest)
+    return marks
 
 
 def _jobs(streams: Samples, group: np.ndarray) -> Jobs:
     """Return one row for each group of streams."""
     if len(streams) == 0:
-        return _jobs_of_nothing()
+        return Jobs.of_nothing()
     steps = merged(streams, group)
     new = np.ones(len(steps), bool)
     new[1:] = steps.group[1:] != steps.group[:-1]
     starts = np.flatnonzero(new)
     ends = np.append(starts[1:], len(steps))
-    _, representative = np.unique(group, return_index=True)
+    numbers, representative = np.unique(group, return_index=True)
     averages, peaks = _averages_and_peaks(steps, starts, ends - starts)
     return Jobs(
         job=streams["job"][representative],
@@ -144,11 +229,13 @@ def _jobs(streams: Samples, group: np.ndarray) -> Jobs:
         peaks=peaks,
         gpus=union_of_gpus(steps["gpus"], starts),
         gpufail=np.maximum.reduceat(steps["gpufail"], starts).astype(np.int64),
-        hosts=_words_of_groups(streams, group, "host"),
-        users=_words_of_groups(streams, group, "user"),
-        commands=_words_of_groups(streams, group, "cmd"),
+        hosts=WordSets.of_groups(group, streams["host"], streams.words["host"], numbers),
+        users=WordSets.of_groups(group, streams["user"], streams.words["user"], numbers),
+        commands=WordSets.of_groups(group, streams["cmd"], streams.words["cmd"], numbers),
         epoch=_largest(streams["epoch"], group),
-        totals={name: np.bincount(group, streams[f"{name}_added"]) for name in GROWING},
+        totals={
+            name: np.bincount(group, streams.columns.get(f"{name}_added", np.zeros(len(streams)))) for name in GROWING
+        },
     )
 
 
@@ -168,13 +255,3 @@ def _largest(values: np.ndarray, group: np.ndarray) -> np.ndarray:
     starts = np.flatnonzero(np.append(True, np.diff(group[order]) != 0))
     largest: np.ndarray = np.maximum.reduceat(values[order], starts)
     return largest
-
-
-def _words_of_groups(streams: Samples, group: np.ndarray, column: str) -> list[tuple[str, ...]]:
-    """Return for each group its distinct words, in byte order."""
-    words = streams.words[column]
-    size = max(len(words), 1)
-    pairs = np.unique(group * size + streams[column])
-    groups, codes = np.divmod(pairs, size)
-    starts = np.flatnonzero(np.append(True, groups[1:] != groups[:-1]))
-    return [tuple(words[code] for code in part) for part in np.split(codes, starts[1:])]

@@ -17,12 +17,29 @@ if TYPE_CHECKING:
     from sonar.config.nodes import NodeTable
     from sonar.verbs.query import Window
 
-__all__ = ["GROWING", "KIB_PER_GB", "clean_streams", "selected", "stream_numbers", "with_growth"]
+__all__ = [
+    "GROWING",
+    "KIB_PER_GB",
+    "STREAM_COLUMNS",
+    "clean_streams",
+    "is_old_version",
+    "neutralized",
+    "selected",
+    "stream_numbers",
+    "utilization",
+    "with_growth",
+]
 
 KIB_PER_GB = 1 << 20
 
 # Where these are not a number, or negative, they count as 0: one bad value must not spoil the sums of a job.
 _NEUTRALIZED = ("cpu_kib", "rss_kib", "gpu_pct", "gpumem_pct", "gpu_kib", "cputime_s")
+
+# What streams and their sums are made of. GPU memory by percentage is needed where nodes say so.
+STREAM_COLUMNS = (
+    "time", "version", "host", "user", "job", "epoch", "pid", "ppid", "cmd", "cpu_pct", "cpu_kib", "rss_kib", "gpus",
+    "gpu_pct", "gpu_kib", "gpufail", "cputime_s", "rolledup", "threads",
+)  # fmt: skip
 
 # Counters since the process began, of which `with_growth` gives what was added between samples.
 GROWING = ("read_kib", "written_kib", "cputime_s")
@@ -43,9 +60,7 @@ def clean_streams(samples: Samples, nodes: "NodeTable | None" = None) -> Samples
     first[1:] = (stream[1:] != stream[:-1]) | (time[1:] != time[:-1])
     if not first.all():
         order, stream = order[first], stream[first]
-    rows = samples.take(order).with_columns(stream=stream)
-    rows = rows.with_columns(**{name: _neutral(rows[name]) for name in _NEUTRALIZED if name in rows.columns})
-    rows = _with_utilization(rows)
+    rows = _with_utilization(neutralized(samples.take(order).with_columns(stream=stream)))
     return _with_gpu_memory(rows, nodes) if nodes else rows
 
 
@@ -90,28 +105,46 @@ def _neutral(values: np.ndarray) -> np.ndarray:
     return np.where(values >= 0, values, 0.0)
 
 
-def _with_utilization(rows: Samples) -> Samples:
-    """Add `util` and drop the samples at which it is negative or not a number.
+def neutralized(rows: Samples) -> Samples:
+    """Return rows in which what is no measurement counts as 0."""
+    return rows.with_columns(**{name: _neutral(rows[name]) for name in _NEUTRALIZED if name in rows.columns})
 
-    A sample whose CPU time lies below its predecessor's is dropped. The next one is measured against the last sample
-    kept if it has reached that again (a glitch), else against the dropped one (the counter began anew).
+
+def is_old_version(version: str) -> bool:
+    """Whether a sampler is so old that it may not have sent CPU time."""
+    return bool(_OLD_VERSION.match(version))
+
+
+def utilization(
+    first: np.ndarray, time: np.ndarray, used: np.ndarray, cpu_pct: np.ndarray, forced: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the utilization of samples in percent of a core, and which are kept.
+
+    Rows are sorted by stream and time; `first` says where streams begin, `used` is CPU time in seconds. A sample whose
+    CPU time lies below its predecessor's is dropped. The next one is measured against the last sample kept if it has
+    reached that again (a glitch), else against the dropped one (the counter began anew). `forced` is for rows between
+    which others are left out: 1 is kept, 0 is not, -1 is to be found out.
     """
-    size = len(rows)
-    if size == 0:
-        return rows.with_columns(util=np.zeros(0))
-    stream, time, used = rows["stream"], rows["time"], rows["cputime_s"]
-    index = np.arange(size)
-    first = np.ones(size, bool)
-    first[1:] = stream[1:] != stream[:-1]
-    kept = np.ones(size, bool)
+    index = np.arange(len(time))
+    kept = np.ones(len(time), bool)
     kept[1:] = first[1:] | (used[1:] >= used[:-1])
-    last_kept = np.maximum.accumulate(np.where(kept, index, 0))
+    if forced is not None:
+        kept = np.where(forced < 0, kept, forced == 1)
+    last_kept = np.maximum.accumulate(np.where(kept | first, index, 0)) if len(index) else index
     before = np.maximum(index - 1, 0)
     bridged = ~kept[before] & (used >= used[last_kept[before]])
     base = np.where(bridged, last_kept[before], before)
     elapsed = np.where(first, 1, time - time[base])
-    util = np.where(first, rows["cpu_pct"], (used - used[base]) / elapsed * 100)
+    return np.where(first, cpu_pct, (used - used[base]) / elapsed * 100), kept
 
+
+def _with_utilization(rows: Samples) -> Samples:
+    """Add `util` and drop the samples at which it is negative or not a number."""
+    if len(rows) == 0:
+        return rows.with_columns(util=np.zeros(0))
+    first = np.ones(len(rows), bool)
+    first[1:] = rows["stream"][1:] != rows["stream"][:-1]
+    util, kept = utilization(first, rows["time"], rows["cputime_s"], rows["cpu_pct"])
     without_counter = _streams_without_counter(rows, first)
     util = np.where(without_counter, rows["cpu_pct"], util)
     return rows.with_columns(util=util).take((kept | without_counter) & (util >= 0))
@@ -119,7 +152,7 @@ def _with_utilization(rows: Samples) -> Samples:
 
 def _streams_without_counter(rows: Samples, first: np.ndarray) -> np.ndarray:
     """Return the rows of streams from samplers up to 0.6 that sent no CPU time: their utilization is their own mean."""
-    old_word = np.array([bool(_OLD_VERSION.match(word)) for word in rows.words["version"]], bool)
+    old_word = np.array([is_old_version(word) for word in rows.words["version"]], bool)
     old: np.ndarray = old_word[rows["version"]]
     if not old.any():
         return old

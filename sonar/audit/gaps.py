@@ -6,8 +6,8 @@ has arrived, at whatever time. What fills them and what was refused is told by t
 
     server down, server refusing    the server's own ledger says so
     refused with STATUS             a post of the host was refused at that time, or one of the cluster without a name
-    host down                       it was booted in the meantime
-    sampler silent                  it was not, or something else came from the host in the meantime
+    host down                       it was booted in the meantime, or Slurm took it for down
+    sampler silent                  it was not, or Slurm did not, or something else came from the host in the meantime
     no sign of life                 nothing is known
 
 Pure: no file, no clock.
@@ -24,12 +24,15 @@ from itertools import pairwise
 from sonar.store.ledger import Arrival, Interval
 from sonar.times import HOUR
 
-__all__ = ["DEFAULT_INTERVAL_S", "BootAfter", "HostHour", "Window", "gaps", "is_sample"]
+__all__ = ["DEFAULT_INTERVAL_S", "BootAfter", "HostHour", "WasDown", "Window", "gaps", "is_sample"]
 
 DEFAULT_INTERVAL_S = 300
 
 BootAfter = Callable[[str, int], int | None]
 """Gives the instant at which a host was booted, as its sample of that instant tells; None if it does not."""
+
+WasDown = Callable[[str, int, int], bool | None]
+"""Tells whether Slurm took a host for down at some time between two instants; None if it did not tell."""
 
 _SAMPLES = frozenset({"sonar-freecsv", "sonar-reading", "sonar-heartbeat"})
 
@@ -80,6 +83,7 @@ def gaps(
     *,
     described: Iterable[str] = (),
     boot_after: BootAfter = lambda _host, _instant: None,
+    was_down: WasDown = lambda _host, _begin, _end: None,
 ) -> Iterator[HostHour]:
     """Yield an hour after the other of each host, ascending by host.
 
@@ -97,7 +101,8 @@ def gaps(
     usual_s = _usual([host.interval_s() for host in hosts.values()]) or window.usual_interval_s
     for name, of_host in sorted(hosts.items()):
         interval_s = window.interval_s or of_host.interval_s() or usual_s
-        yield from _Slots(window, name, of_host, interval_s).hours(server, cluster_wide.refusals, boot_after)
+        slots = _Slots(window, name, of_host, interval_s, boot_after, was_down)
+        yield from slots.hours(server, cluster_wide.refusals)
     yield from _cluster_hours(window, cluster_wide, usual_s)
 
 
@@ -128,8 +133,12 @@ class _Host:
 class _Slots:
     """The slots of a host in a window."""
 
-    def __init__(self, window: Window, name: str, host: _Host, interval_s: int) -> None:
+    def __init__(
+        self, window: Window, name: str, host: _Host, interval_s: int, boot_after: BootAfter, was_down: WasDown
+    ) -> None:
         self._window = window
+        self._boot_after = boot_after
+        self._was_down = was_down
         self._name = name
         self._host = host
         self._interval_s = interval_s
@@ -142,13 +151,11 @@ class _Slots:
             if late < self._lateness.get(slot, late + 1):
                 self._lateness[slot], self._times[slot] = late, time
 
-    def hours(
-        self, server: Sequence[Interval], cluster_refusals: Sequence[Arrival], boot_after: BootAfter
-    ) -> Iterator[HostHour]:
+    def hours(self, server: Sequence[Interval], cluster_refusals: Sequence[Arrival]) -> Iterator[HostHour]:
         """Yield the hours in which a slot is expected or something happened."""
         first, last = self._range()
         empty = [slot for slot in range(first, last) if slot not in self._lateness]
-        reasons = self._reasons(empty, server, cluster_refusals, boot_after)
+        reasons = self._reasons(empty, server, cluster_refusals)
         expected: Counter[int] = Counter()
         received: Counter[int] = Counter()
         late: Counter[int] = Counter()
@@ -197,11 +204,7 @@ class _Slots:
         return first + (self._time(first) < start), max(last + (self._time(last) < end), first)
 
     def _reasons(
-        self,
-        empty: Sequence[int],
-        server: Sequence[Interval],
-        cluster_refusals: Sequence[Arrival],
-        boot_after: BootAfter,
+        self, empty: Sequence[int], server: Sequence[Interval], cluster_refusals: Sequence[Arrival]
     ) -> dict[int, str]:
         reasons: dict[int, str] = {}
         rest = []
@@ -222,21 +225,24 @@ class _Slots:
                 rest.append(slot)
         filled = sorted(self._lateness)
         for run in _runs(rest, filled):
-            reason = self._reason_of_run(run, filled, boot_after)
+            reason = self._reason_of_run(run, filled)
             reasons |= dict.fromkeys(run, reason)
         return reasons
 
-    def _reason_of_run(self, run: Sequence[int], filled: Sequence[int], boot_after: BootAfter) -> str:
+    def _reason_of_run(self, run: Sequence[int], filled: Sequence[int]) -> str:
         """Return why there is nothing of a host from one sample to the next, as the next one may tell."""
         begin = self._time(run[0]) - self._interval_s
         following = bisect_right(filled, run[-1])
         end = self._window.now
         if following < len(filled):
             end = self._times[filled[following]]
-            booted = boot_after(self._name, end)
+            booted = self._boot_after(self._name, end)
             if booted is not None:
                 # Boot times differ by a second or two from one look to the next.
                 return "host down" if booted > begin + 2 else "sampler silent"
+        down = self._was_down(self._name, self._time(run[0]), self._time(run[-1]))
+        if down is not None:
+            return "host down" if down else "sampler silent"
         others = sorted(self._host.others)
         at = bisect_left(others, self._time(run[0]))
         return "sampler silent" if at < len(others) and others[at] < end else "no sign of life"

@@ -1,4 +1,4 @@
-"""Check a store as fsck checks a file system: every line and envelope parses, and no file ends in the middle of one.
+"""Check a store as fsck checks a file system: each record can be read, no file ends within one, columns agree with it.
 
 What is bad is never lost, and the log is never rewritten: a torn end is moved into `FILE.bad` beside its file, a bad
 record amid good ones is copied there. What `FILE.bad` holds is known, and not damage a second time.
@@ -19,8 +19,10 @@ from datetime import date
 from enum import Enum
 from pathlib import Path
 
+from sonar.audit.columns import column_problems
 from sonar.audit.records import judge_of, torn_end
 from sonar.errors import SonarError
+from sonar.read.files import COLUMNS_NAME
 
 __all__ = ["Action", "Finding", "Summary", "verify_cluster"]
 
@@ -68,17 +70,12 @@ class Summary:
         return sum(one.kind == kind and one.is_damage != known for one in self.findings)
 
 
-ColumnCheck = Callable[[Path], Iterator[Finding]]
-"""Checks the columns of a cluster, given the root of its log tree: that what they cover is there."""
-
-
 def verify_cluster(
     root: Path,
     days: tuple[date, date] | None = None,
     *,
     repair: bool,
     clock: Callable[[], float] = time.time,
-    column_checks: tuple[ColumnCheck, ...] = (),
 ) -> Summary:
     """Check the tree of a cluster, or its directories of some days; without `repair` nothing is written.
 
@@ -89,15 +86,14 @@ def verify_cluster(
         for directory in _days(root, days):
             for path in _files(directory):
                 _verify_file(path, summary, repair=repair, clock=clock)
-    for check in column_checks:
-        summary.findings += check(root)
+            summary.findings += [Finding(path, "columns", reason) for path, reason in column_problems(directory)]
     return summary
 
 
 def _verify_file(path: Path, summary: Summary, *, repair: bool, clock: Callable[[], float]) -> None:
     judge = judge_of(path.name)
     if judge is None:
-        summary.ignored += path.suffix != BAD
+        summary.ignored += path.suffix != BAD and path.name != COLUMNS_NAME
         return
     try:
         with path.open("rb") as file:

@@ -18,6 +18,7 @@ from sonar.times import DAY, HOUR, date_limit, iso_text, minute_text, parse_dura
 if TYPE_CHECKING:
     from sonar.audit.gaps import HostHour, Window
     from sonar.config.clusters import Clusters
+    from sonar.hosts import HostPatterns
     from sonar.names import ClusterName
 
 __all__ = ["main"]
@@ -90,8 +91,8 @@ def _gaps(
     rows = [
         _Row(cluster, one)
         for cluster in wanted
-        for one in _of_cluster(known, root, cluster, window)
-        if patterns.match(one.host) or (not hosts and not one.host)
+        for one in _of_cluster(known, root, cluster, window, patterns)
+        if one.host or not hosts
     ]
     if total:
         rows = _totals(rows)
@@ -143,18 +144,26 @@ def _clusters(data: Path | None) -> "tuple[Clusters, Path]":
     return Clusters(root, paths.clusters if paths.clusters.is_dir() else None), root
 
 
-def _of_cluster(known: "Clusters", root: Path, cluster: "ClusterName", window: "Window") -> "Iterator[HostHour]":
+def _of_cluster(
+    known: "Clusters", root: Path, cluster: "ClusterName", window: "Window", patterns: "HostPatterns"
+) -> "Iterator[HostHour]":
+    from functools import cache
+
     from sonar.audit.boots import Boots
     from sonar.audit.gaps import gaps
+    from sonar.audit.states import NodeStates
     from sonar.store.ledger import read_arrivals, server_intervals
 
     description = known.describe(cluster)
+    wanted = cache(patterns.match)
+    arrivals = read_arrivals(root, cluster, window.start - _LOOK_BACK_S, window.now + 1)
     return gaps(
         replace(window, usual_interval_s=description.sample_interval_s),
-        read_arrivals(root, cluster, window.start - _LOOK_BACK_S, window.now + 1),
+        (one for one in arrivals if not one.host or wanted(one.host)),
         server_intervals(root, window.start, window.now),
-        described=list(description.nodes),
+        described=filter(wanted, description.nodes),
         boot_after=Boots(root, cluster).after,
+        was_down=NodeStates(root, cluster, window.start, window.now).was_down,
     )
 
 

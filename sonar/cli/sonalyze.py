@@ -53,8 +53,20 @@ _SOURCE = (
 _CONFIG = Option("config-file", "description of the nodes, for relative values", OptionType.PATH, metavar="FILE")
 _REPORTS = Option("report-dir", "where the reports of the cluster are", OptionType.PATH, metavar="DIR")
 _OUTPUT = Option("output", "write to this file instead of standard output", OptionType.PATH, "o", metavar="FILE")
+_WORK = (
+    Option("jobs", "work in N processes (the processors, where it is worth it)", OptionType.UINT, metavar="N"),
+    Option("no-columns", "read the log, not the columns that columnize(8) made of it", OptionType.FLAG),
+)
 _VERBOSE = Option("verbose", "tell on stderr what was read and dropped", OptionType.FLAG, "v")
 
+_DOSSIER = "Write all that is known of one job into a directory or a tar file"
+_INTO = Option(
+    "output", "the new directory, or tar file if it ends in .tar or .tar.gz", OptionType.PATH, "o", metavar="FILE"
+)
+_PSEUDONYMS = Option("pseudonyms", "words such as user1 and host2 in place of names", OptionType.FLAG)
+
+_MOST_JOBS = 1024
+_ABOUT_A_JOB = frozenset({"job", "explain"})  # a number after these is that of the job
 _HELP_WORDS = frozenset({"help", "-h", "--help"})
 _VERSION_WORDS = frozenset({"-V", "--version"})
 
@@ -102,6 +114,10 @@ def _dispatch(argv: Sequence[str]) -> int:
         _tell_version(["--help"] if rest[:1] == ["help"] else rest)
     elif name == "help":
         print(_overview(), end="")
+    elif name == "dossier":
+        _make_dossier(["--help"] if rest[:1] == ["help"] else _with_job(rest))
+    elif name in _ABOUT_A_JOB:
+        _run(verbs.verb(name), ["--help"] if rest[:1] == ["help"] else _with_job(rest))
     elif name in verbs.NAMES or name in verbs.ALIASES:
         _run(verbs.verb(name), ["--help"] if rest[:1] == ["help"] else rest)
     elif name.startswith("-"):
@@ -110,6 +126,37 @@ def _dispatch(argv: Sequence[str]) -> int:
         raise UsageError(f"No such verb: {name!r}")
     sys.stdout.flush()
     return 0
+
+
+def _with_job(argv: Sequence[str]) -> list[str]:
+    """Return the arguments with a job number that stands first as the option that it means."""
+    return ["--job", *argv] if argv and argv[0].isdecimal() else list(argv)
+
+
+def _make_dossier(argv: Sequence[str]) -> None:
+    """Write all that is known of one job into a directory or a tar file."""
+    from sonar.cli.dossier import dossier_of, save
+    from sonar.cli.options import parse
+    from sonar.verbs.parameters import options_of, query_of
+
+    verb = verbs.verb("job")
+    shared = [option for option in options_of(verb) if option.name in {"from", "to", "host", "user", "job"}]
+    local = [option for option in _SOURCE if option.name in {"data-path", "jobanalyzer-dir", "cluster"}]
+    options = (*local, *shared, _CONFIG, _PSEUDONYMS, _INTO)
+    given = parse("sonalyze dossier", _DOSSIER, options, argv)
+    if given is None:
+        return
+    question = dict(given.options)
+    if "output" not in question:
+        raise UsageError("Option --output is required")
+    where = Path(question.pop("output")[0])
+    pseudonyms = bool(question.pop("pseudonyms", ()))
+    where_from = (*local, _CONFIG)
+    source = {option.name: question.pop(option.name)[0] for option in where_from if option.name in question}
+    if "jobanalyzer-dir" not in source:
+        source = with_defaults({"data-path": "", **source}, _defaults(), files=bool(given.files), takes_config=True)
+    query, _fmt = query_of(verb, question, **_source(verb, source, given.files), now=present())
+    save(dossier_of(query, pseudonyms=pseudonyms), where)
 
 
 def _tell_version(argv: Sequence[str]) -> None:
@@ -145,6 +192,7 @@ def _overview() -> str:
             "",
             "Verbs:",
             *verb_lines,
+            f"  dossier     {_DOSSIER}",
             "  version     Print version and features",
             "  help        Print this, or the options of a verb: sonalyze help jobs",
             "",
@@ -164,13 +212,16 @@ def _run(verb: Verb, argv: Sequence[str]) -> None:
     from sonar.verbs.parameters import options_of
 
     config = (*((_CONFIG,) if verb.takes_config else ()), *((_REPORTS,) if verb.reads is Reads.REPORTS else ()))
-    options = (*_SOURCE, *options_of(verb), *config, _OUTPUT, _VERBOSE)
+    work = _WORK if verb.reads is Reads.SAMPLES else ()
+    options = (*_SOURCE, *options_of(verb), *config, *work, _OUTPUT, _VERBOSE)
     given = parse(f"sonalyze {verb.name}", verb.summary, options, argv)
     if given is None:
         return
     question = dict(given.options)
     source = {option.name: question.pop(option.name)[0] for option in (*_SOURCE, *config) if option.name in question}
     verbose = bool(question.pop("verbose", ()))
+    jobs = _jobs(question.pop("jobs", ()))
+    use_columns = not question.pop("no-columns", ())
     output = Path(question.pop("output")[0]) if "output" in question else None
     if question.get("fmt", [""])[0].startswith("help"):
         from sonar.render.formats import format_help
@@ -186,7 +237,16 @@ def _run(verb: Verb, argv: Sequence[str]) -> None:
         if "jobanalyzer-dir" not in source and ("remote" in source or "cluster" in source):
             _ask_server(verb, question, source, given.files, out, verbose=verbose)
         else:
-            _answer(verb, question, source, given.files, out, verbose=verbose)
+            _answer(verb, question, source, given.files, out, jobs=jobs, use_columns=use_columns, verbose=verbose)
+
+
+def _jobs(texts: Sequence[str]) -> int:
+    """Return how many processes may work."""
+    if not texts:
+        return len(os.sched_getaffinity(0))
+    if not texts[0].isascii() or not texts[0].isdigit() or not 0 < int(texts[0]) <= _MOST_JOBS:
+        raise UsageError(f"Invalid value for --jobs: {texts[0]!r} is not a number from 1 to {_MOST_JOBS}")
+    return int(texts[0])
 
 
 def _defaults() -> dict[str, str]:
@@ -220,6 +280,8 @@ def _answer(
     files: Sequence[str],
     out: TextIO,
     *,
+    jobs: int,
+    use_columns: bool,
     verbose: bool,
 ) -> None:
     """Answer from the log tree or from files."""
@@ -234,6 +296,7 @@ def _answer(
         account=_account() if asks_for_own_records(verb, question) else None,
         now=present(),
     )
+    query.scan.jobs, query.scan.use_columns = jobs, use_columns
     for word in fmt.unknown:
         print(f"sonalyze: unknown word {word!r} in --fmt, ignoring", file=sys.stderr)
     if fmt.is_binary and out.isatty():
@@ -242,7 +305,7 @@ def _answer(
         result = verb.answer(query)
     if verbose:
         _tell_what_was_read(query, fmt, result.rows.num_rows)
-    if fmt.style is not Style.FIXED:
+    if fmt.style is not Style.FIXED or "html" in fmt.words:
         write_result(verb, result, fmt, out)
         return
     fmt = replace(fmt, width=width(out))

@@ -109,7 +109,9 @@ class Check:
     silent_after: int = _is(values.COUNT, "3", "Sampling intervals without data after which a node is silent.")
     forget_after: int = _is(values.SPAN, "14d", "A node silent for so long has been taken away, and is not missed.")
     free_space: int = _is(values.PERCENT, "10%", "Free space and free inodes of the data's file system: no less.")
-    certificate_days: int = _is(values.COUNT, "21", "Days that a certificate must still be valid.")
+    certificate_days: int = _is(
+        values.COUNT, "30", "Days that a certificate must still be valid; less than 7 and 1 are told again."
+    )
     restarts: int = _is(values.COUNT, "2", "Restarts by itself between two checks that a service may have.")
     require_clock_sync: bool = _is(values.BOOLEAN, "yes", "Whether a clock that nothing keeps right is trouble.")
 

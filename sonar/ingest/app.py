@@ -10,18 +10,20 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TypeVar, TypeVarTuple
 
 from sonar.ingest.books import Books
 from sonar.ingest.counts import Counts
 from sonar.ingest.endpoints import find_endpoint
 from sonar.ingest.inflate import inflate, is_deflated
-from sonar.ingest.post import Credentials, Endpoint, Post, Refusal, Rules, Taken
+from sonar.ingest.post import Credentials, Endpoint, Parameters, Post, Refusal, Rules, Taken
 from sonar.ingest.request import Request, check_media_type, header, parameters_of, route
 from sonar.log import Throttle
 from sonar.names import BadNameError, ClusterName, resolve_cluster
 from sonar.serve.gate import Receive, Scope, Send, answer, read_body
 from sonar.serve.identities import Identities, Identity, TooBusyError, basic_credentials
+from sonar.serve.lane import Answer, Handler
 from sonar.serve.passwords import ANY
 from sonar.store.store import Store, StoreUnavailableError
 
@@ -56,6 +58,7 @@ class IngestApp:
         any_cluster: bool = False,
         body_bytes: int = 64 << 20,
         framed_path: str = "",
+        retry_after_s: int = 60,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.rules = rules
@@ -66,7 +69,14 @@ class IngestApp:
         self._any_cluster = any_cluster
         self._body_bytes = body_bytes
         self._framed_path = framed_path
+        self._headers = {
+            401: [_CHALLENGE],
+            405: [(b"allow", b"POST")],
+            503: [(b"retry-after", b"%d" % retry_after_s)],
+        }
         self._clock = clock
+        self._resolved: dict[Identity, _Clusters] = {}  # under the rules that are there next
+        self._resolved_by = rules
         # Few, since what a large body is parsed into takes many times its size.
         self._parsers = ThreadPoolExecutor(2, thread_name_prefix="parser")
         self._inflating = asyncio.Semaphore(_INFLATED_AT_ONCE)
@@ -108,6 +118,61 @@ class IngestApp:
             self.counts.accepted(request.endpoint, taken.stored, taken.dropped, time.perf_counter() - began)
             await self._accept(request, send, taken)
 
+    def short(self, scope: Scope) -> Handler | None:
+        """Offer the short way (`sonar.serve.lane`) to an upload whose credentials were right before."""
+        request = Request(scope)
+        try:
+            endpoint, argument = route(scope, self._framed_path)
+            parameters = parameters_of(scope["query_string"])
+            check_media_type(endpoint, parameters, header(scope, b"content-type"))
+        except Refusal:
+            return None
+        request.endpoint = endpoint.name
+        if endpoint.senders is not None:
+            return None
+        if self._identities is not None:
+            credentials = basic_credentials(header(scope, b"authorization"))
+            identity = self._identities.remembered(*credentials, request.remote) if credentials else None
+            request.clusters = self._clusters_of_identity(identity) if identity is not None else frozenset()
+            if request.clusters is not None and not request.clusters:
+                return None
+        return partial(self._serve_short, request, endpoint, argument, parameters)
+
+    def _serve_short(
+        self,
+        request: Request,
+        endpoint: Endpoint,
+        argument: str,
+        parameters: Parameters,
+        body: bytes,
+        send: Answer,
+    ) -> None:
+        began = time.perf_counter()
+
+        def settled(error: StoreUnavailableError | None) -> None:
+            if error is not None:
+                send(503, str(error).encode(), self._refusal(request, 503, str(error)))
+            else:
+                self.counts.accepted(request.endpoint, taken.stored, taken.dropped, time.perf_counter() - began)
+                media_type = [(b"content-type", b"application/json")] if taken.reply else []
+                send(200, taken.reply, [*self._acceptance(request, taken), *media_type])
+
+        try:
+            now = int(self._clock())
+            post = Post(body, argument, parameters, request.clusters, self.rules, now)
+            taken = request.taken = endpoint.take(post)
+            if taken.dropped and not taken.stored:
+                raise Refusal(taken.status, taken.complaint)
+            if taken.appends:
+                self._store.submit([*taken.appends, *self._books.arrivals(taken, request.place, now)], settled)
+            else:
+                settled(None)
+        except Refusal as refusal:
+            headers = self._refusal(request, refusal.status, refusal.reason)
+            send(refusal.status, refusal.reason.encode(), headers)
+        except StoreUnavailableError as error:
+            settled(error)
+
     def note_refusal(self, scope: Scope, status: int, reason: str) -> None:
         """Take note of a request that was answered before it came here, or broken off."""
         found = find_endpoint(scope["path"])
@@ -133,10 +198,19 @@ class IngestApp:
         identity = await self._identities.verify(*credentials, source) if credentials else None
         if identity is None:
             raise Refusal(401, "Unauthorized")
-        clusters = None if self._any_cluster else identity.may_write(self.rules.aliases)
+        clusters = self._clusters_of_identity(identity)
         if clusters is not None and not clusters:
             raise Refusal(403, "Upload not authorized")
         return clusters
+
+    def _clusters_of_identity(self, identity: Identity) -> _Clusters:
+        if self._any_cluster:
+            return None
+        if self._resolved_by is not self.rules:
+            self._resolved, self._resolved_by = {}, self.rules
+        if identity not in self._resolved:
+            self._resolved[identity] = identity.may_write(self.rules.aliases)
+        return self._resolved[identity]
 
     async def _senders(
         self, named_in: Callable[[bytes], Sequence[Credentials]], scope: Scope, body: bytes
@@ -159,6 +233,10 @@ class IngestApp:
         return await asyncio.get_running_loop().run_in_executor(self._parsers, work, *arguments)
 
     async def _accept(self, request: Request, send: Send, taken: Taken) -> None:
+        await answer(send, 200, taken.reply, self._acceptance(request, taken), media_type=b"application/json")
+
+    def _acceptance(self, request: Request, taken: Taken) -> list[tuple[bytes, bytes]]:
+        """Tell the journal about an accepted upload, as far as it is worth it; return the headers for its sender."""
         for notice in taken.notices:
             _log.warning("%s", notice, extra=request.journal_fields(200))
         if taken.dropped:
@@ -166,21 +244,24 @@ class IngestApp:
             total = taken.dropped + taken.stored
             fields = request.journal_fields(200)
             _log.warning(text, request.place, request.remote, taken.dropped, total, taken.complaint, extra=fields)
-        elif _log.isEnabledFor(logging.DEBUG):
+            return [(b"x-sonar-dropped", b"%d" % taken.dropped)]
+        if _log.isEnabledFor(logging.DEBUG):
             fields = request.journal_fields(200)
             _log.debug("%s from %s: %d records", request.place, request.remote, taken.stored, extra=fields)
-        headers = [(b"x-sonar-dropped", b"%d" % taken.dropped)] if taken.dropped else []
-        await answer(send, 200, taken.reply, headers, media_type=b"application/json")
+        return []
 
     async def _refuse(self, request: Request, send: Send, status: int, reason: str) -> None:
+        await answer(send, status, reason, self._refusal(request, status, reason))
+
+    def _refusal(self, request: Request, status: int, reason: str) -> list[tuple[bytes, bytes]]:
+        """Count a refusal, tell journal and ledger about it; return the headers for the sender."""
         dropped = request.taken.dropped if request.taken is not None and status != 503 else 0
         self.counts.refused(request.endpoint, status, dropped)
         text = "%s from %s refused with %d: %s"
         fields = request.journal_fields(status)
         _log.warning(text, request.place or "request", request.remote, status, reason, extra=fields)
         self._enter(request, status, reason)
-        headers = {401: [_CHALLENGE], 405: [(b"allow", b"POST")]}.get(status, [])
-        await answer(send, status, reason, headers)
+        return self._headers.get(status, [])
 
     def _enter(self, request: Request, status: int, reason: str) -> None:
         """Enter a refusal into the ledger of the cluster that it is about, if that is known."""

@@ -8,9 +8,10 @@ same version, time and host. That is seen by counting, without a look at each li
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
-from sonar.ingest.post import Refusal
-from sonar.names import BadNameError, ClusterName, host_name
+from sonar.ingest.post import Refusal, Share
+from sonar.names import BadNameError, ClusterName, HostName, host_name
 from sonar.store.layout import is_plausible, samples_path
 from sonar.times import parse_instant
 
@@ -26,7 +27,6 @@ _FIELD = re.compile(rb'"([^"]*+(?:""[^"]*+)*+)"(?:,|\Z)|([^,"][^,]*+|)(?:,|\Z)')
 Place = tuple[str, str]  # day, host
 Found = tuple[Place, int]  # with the instant
 DayRule = Callable[[str, int], str]  # time and instant of a record -> day directory
-Times = tuple[int, int]  # of the oldest and the newest record
 
 
 @dataclass(slots=True)
@@ -34,7 +34,7 @@ class Sorted:
     """Lines by place, in the order of arrival."""
 
     groups: dict[Place, bytes] = field(default_factory=dict)
-    times: dict[Place, Times] = field(default_factory=dict)
+    shares: dict[Place, Share] = field(default_factory=dict)
     stored: int = 0
     dropped: int = 0
     complaint: str = ""
@@ -88,15 +88,14 @@ def _sort_uniform(body: bytes, now: int, day: DayRule) -> Sorted | None:
     lines = body.count(b"\n") + (not body.endswith(b"\n"))
     if body.count(b"\n" + match.group()) + 1 != lines:
         return None
-    quotes = body.count(b',"')
-    if quotes and quotes != len(_QUOTED.findall(body)):
+    if b'"' in body and body.count(b',"') != len(_QUOTED.findall(body)):
         return None
     found = _place(match.group(1), match.group(2), now, day)
     if isinstance(found, str):
         return None
     place, instant = found
     data = body if body.endswith(b"\n") else body + b"\n"
-    return Sorted({place: data}, {place: (instant, instant)}, stored=lines)
+    return Sorted({place: data}, {place: Share(lines, len(data), instant, instant)}, stored=lines)
 
 
 def _sort_each(body: bytes, now: int, day: DayRule) -> Sorted:
@@ -125,8 +124,11 @@ def _sort(
             continue
         place, instant = found
         groups.setdefault(place, []).append(line)
-        oldest, newest = result.times.get(place, (instant, instant))
-        result.times[place] = (min(oldest, instant), max(newest, instant))
+        share = result.shares.get(place)
+        if share is None:
+            result.shares[place] = Share(1, len(line) + 1, instant, instant)
+        else:
+            share.add(1, len(line) + 1, instant, instant)
         result.stored += 1
     if len(groups) > MOST_FILES:
         raise Refusal(400, f"more than {MOST_FILES} hosts and days in one post")
@@ -168,12 +170,22 @@ def _end_of(line: bytes) -> tuple[bytes, bytes] | str:
 def _place(time: bytes, host: bytes, now: int, day: DayRule) -> Found | str:
     """Return the place of a line and its instant; a text that says what is wrong with it."""
     text = time.decode("ascii", "replace")
-    instant = parse_instant(text)
+    instant = _instant(text)
     if instant is None or not is_plausible(instant, now):
         return f"bad time {text[:40]!r}"
     try:
-        name = host_name(host.decode("ascii", "replace"))
-        samples_path(ClusterName(""), "", name)  # the length of the file's name
+        name = _host(host)
     except BadNameError as error:
         return str(error)
     return (day(text, instant), name), instant
+
+
+# All nodes of a cluster sample in the same second, and come again.
+_instant = lru_cache(1024)(parse_instant)
+
+
+@lru_cache(16384)
+def _host(name: bytes) -> HostName:
+    host = host_name(name.decode("ascii", "replace"))
+    samples_path(ClusterName(""), "", host)  # the length of the file's name
+    return host

@@ -41,9 +41,8 @@ def run(options: argparse.Namespace) -> int:
     faulthandler.enable()  # the watchdog's SIGABRT leaves in the journal where the process hung
     tls = TlsFiles.find(options.tls_cert, options.tls_key, options.tls_client_ca)
     identities = _identities(options, by_certificate=tls is not None and tls.client_ca is not None)
-    if identities is not None and identities.in_plain_text:
-        text = "%d passwords in '%s' are in plain text, going on; passwd(8) can hash them in place"
-        _log.warning(text, identities.in_plain_text, identities.path)
+    if identities is not None and identities.warning:
+        _log.warning("%s", identities.warning)
     settings = _settings(options)
     listeners = listeners_of(options.listen, options.listen_tls)
     store = Store(options.data, sync=options.fsync == "group", reserve_bytes=settings.disk_reserve)
@@ -64,7 +63,15 @@ def run(options: argparse.Namespace) -> int:
         any_cluster=settings.any_cluster,
         body_bytes=settings.max_body,
         framed_path=settings.kprox,
+        retry_after_s=options.retry_after,
     )
+
+    consumer = None
+    if options.kafka:
+        from sonar.ingest.kafka import KafkaConsumer, read_properties
+
+        consumer = KafkaConsumer(read_properties(options.kafka), store, books, app.counts, lambda: app.rules)
+        consumer.start()
 
     def reload() -> None:
         """Read settings, aliases and users again; what sockets, store and limits were made from counts at a start."""
@@ -78,12 +85,14 @@ def run(options: argparse.Namespace) -> int:
         )
 
     async def healthy() -> bool:
-        return store.healthy()
+        return store.healthy() and (consumer is None or consumer.alive)
 
     is_closed = False
 
     async def stop() -> None:
         nonlocal is_closed
+        if consumer is not None:
+            await asyncio.to_thread(consumer.stop)
         await books.close()
         await asyncio.to_thread(store.close)
         is_closed = True
@@ -104,6 +113,7 @@ def run(options: argparse.Namespace) -> int:
             on_refused=app.note_refusal,
             work=books.keep,
             facts=lambda: facts_of(store),
+            short=app.short,
             metrics=lambda: exposition(app.counts, gauges_of(store)),
         )
     finally:

@@ -30,6 +30,9 @@ Parameters = Mapping[str, Sequence[str]]
 Credentials = tuple[str, str]  # user, password
 
 
+_MOST_RESOLVED = 1024
+
+
 class Refusal(SonarError):
     """A request that is answered with an error, and of which nothing is stored."""
 
@@ -48,6 +51,16 @@ class Rules:
     csv_day: str = "local"  # which day a record belongs to: that of its own UTC offset, or `utc`
     json_day: str = "utc"  # the same for envelopes
     may_create: Callable[[ClusterName], bool] = lambda _: True  # whether a cluster may be written that has no data
+    _resolved: dict[str, ClusterName] = field(default_factory=dict, compare=False, init=False)
+
+    def resolve(self, text: str) -> ClusterName:
+        """Return the cluster that a name or alias means; raise BadNameError."""
+        found = self._resolved.get(text)
+        if found is None:
+            found = resolve_cluster(text, self.aliases)
+            if len(self._resolved) < _MOST_RESOLVED:
+                self._resolved[text] = found
+        return found
 
     def record_day(self, time: str, instant: int) -> str:
         """Return the day directory of a CSV record, or of what is stored beside them."""
@@ -78,7 +91,7 @@ class Post:
         """
         if text:
             try:
-                cluster = resolve_cluster(text, self.rules.aliases)
+                cluster = self.rules.resolve(text)
             except BadNameError as error:
                 raise Refusal(400, str(error)) from None
             if self.clusters is not None and cluster not in self.clusters:
@@ -108,6 +121,13 @@ class Share:
     oldest: int  # time of a record
     newest: int
 
+    def add(self, records: int, size: int, oldest: int, newest: int) -> None:
+        """Count further records."""
+        self.records += records
+        self.bytes += size
+        self.oldest = min(self.oldest, oldest)
+        self.newest = max(self.newest, newest)
+
 
 @dataclass(slots=True)
 class Taken:
@@ -125,25 +145,22 @@ class Taken:
     reply: bytes = b""  # JSON
     status: int = 400  # if nothing is stored
 
-    def count(self, cluster: ClusterName, host: str, records: int, size: int, oldest: int, newest: int) -> None:
-        """Count records that are stored: how many, in how many bytes, and how old."""
-        self.stored += records
+    def count(self, cluster: ClusterName, host: str, share: Share) -> None:
+        """Count records that are stored."""
+        self.stored += share.records
         self.cluster = self.cluster or cluster
         self.host = self.host or host
-        share = self.shares.get((cluster, host))
-        if share is None:
-            self.shares[cluster, host] = Share(records, size, oldest, newest)
-            return
-        share.records += records
-        share.bytes += size
-        share.oldest = min(share.oldest, oldest)
-        share.newest = max(share.newest, newest)
+        before = self.shares.get((cluster, host))
+        if before is None:
+            self.shares[cluster, host] = share
+        else:
+            before.add(share.records, share.bytes, share.oldest, share.newest)
 
     def add(self, other: "Taken") -> None:
         """Take over what was made of a part of the post."""
         self.appends += other.appends
         for (cluster, host), share in other.shares.items():
-            self.count(cluster, host, share.records, share.bytes, share.oldest, share.newest)
+            self.count(cluster, host, share)
         if other.dropped:
             self.drop(other.complaint, other.dropped, other.status)
         self.notices += other.notices

@@ -5,7 +5,7 @@ processes, and gives what it returned. Hosts are independent, so this is the uni
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from sonar.hosts import HostPatterns
-    from sonar.read.plan import Foreign, HostPlan
+    from sonar.read.plan import Foreign, HostPlan, HostReading
 
-__all__ = ["LogFile", "Partial", "Scan", "Tables"]
+__all__ = ["LogFile", "Partial", "Scan", "Tables", "whole"]
 
 _R = TypeVar("_R")
 
-Tables: TypeAlias = "Iterator[pa.Table]"
-"""The samples of one host as tables, each later than the one before."""
+Tables: TypeAlias = "Iterable[pa.Table]"
+"""The samples of one host as tables, each later than the one before; may be gone through again."""
 
-Partial: TypeAlias = Callable[[str, Tables], _R]
+Partial: TypeAlias = "Callable[[str, Iterable[pa.Table]], _R | None]"
 """What is made of one host's samples: a function of the host and its tables, that can be sent to another process."""
 
 _TRIES = 10
@@ -96,22 +96,25 @@ class Scan:
 
         Memory holds all of them. Of samples that could be equal the one read first comes first.
         """
-        for host, table in self.map(_whole, columns):
-            yield host, table if columns is None else table.select(list(columns))
+        for host, table in self.map(whole, columns):
+            if table is not None:
+                yield host, table if columns is None else table.select(list(columns))
 
     def map(self, partial_of: "Partial[_R]", columns: Sequence[str] | None = None) -> list[tuple[str, _R]]:
         """Return what the function makes of each host's samples, ascending by host.
 
         It gets tables with these columns at least, each later than the one before; so what it keeps decides how much
-        memory is needed. Of samples that could be equal the one read first comes first. Where the samples of a host
-        turn out to stand in a file of another, it is called for that host again, with all of them.
+        memory is needed. A host for which it returns None is left out. Of samples that could be equal the one read
+        first comes first. Where samples of a host turn out to stand in a file of another, it is called for that host
+        again, with all of them.
         """
         from sonar.read.schema import COLUMNS
 
         self.discarded.clear()
         names = tuple(COLUMNS if columns is None else dict.fromkeys([*columns, "host", "time"]))
         if self._days is None:
-            return [(host, partial_of(host, iter([table]))) for host, table in self._of_explicit_files(names)]
+            found = [(host, partial_of(host, [table])) for host, table in self._of_explicit_files(names)]
+            return [(host, result) for host, result in found if result is not None]
         for _ in range(_TRIES):
             try:
                 return self._map_tree(partial_of, names)
@@ -247,32 +250,48 @@ def _partial_answers(
         _reader = SampleReader()
     outcome = _Outcome()
     for plan in plans:
-        reading = HostReading(plan, names, _reader, foreign, hosts)
-        tables = reading.chunks()
+        tables = _HostTables(lambda plan=plan: HostReading(plan, names, _reader, foreign, hosts))  # type: ignore[misc]
         try:
-            first = next(tables, None)
-            if first is not None:
-                outcome.results[plan.host] = partial_of(plan.host, _with_first(first, tables))
-            for _ in tables:  # what the function did not want may hold rows of others
-                pass
+            result = partial_of(plan.host, tables)
+            if tables.reading is None:
+                for _ in tables:
+                    pass
         except ColumnsChangedError:
             raise _ChangedError from None
-        outcome.dropped.update(reading.dropped)
-        for host, rows in reading.foreign.items():
+        if result is not None:
+            outcome.results[plan.host] = result
+        assert tables.reading is not None
+        outcome.dropped.update(tables.reading.dropped)
+        for host, rows in tables.reading.foreign.items():
             outcome.foreign.setdefault(host, []).extend(rows)
     return outcome
 
 
-def _with_first(first: "pa.Table", others: Tables) -> Tables:
-    yield first
-    yield from others
+class _HostTables:
+    """The tables of a host, which may be gone through again; what the first time brings to light counts."""
+
+    def __init__(self, new_reading: "Callable[[], HostReading]") -> None:
+        self._new_reading = new_reading
+        self.reading: HostReading | None = None
+
+    def __iter__(self) -> "Iterator[pa.Table]":
+        reading = self._new_reading()
+        tables = reading.chunks()
+        try:
+            yield from tables
+        finally:
+            if self.reading is None:
+                for _ in tables:  # what is not wanted may hold rows of others
+                    pass
+                self.reading = reading
 
 
-def _whole(_host: str, tables: Tables) -> "pa.Table":
-    """Return the samples of a host as one table."""
+def whole(_host: str, tables: Tables) -> "pa.Table | None":
+    """Return the samples of a host as one table; None if there are none."""
     import pyarrow as pa
 
-    return pa.concat_tables(list(tables)).unify_dictionaries().combine_chunks()
+    parts = list(tables)
+    return pa.concat_tables(parts).unify_dictionaries().combine_chunks() if parts else None
 
 
 def _empty_plan(host: str, days: tuple[int, int]) -> "HostPlan":

@@ -8,12 +8,14 @@ __all__ = ["Line", "chart_page"]
 
 _WIDTH, _HEIGHT = 960, 420
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 12, 12, 48
+_LABEL = 116  # width of a label
 _COLOURS = ("#2878b5", "#d1731b", "#3a9a5b", "#a04bb0", "#c23b4b", "#7a6a2f", "#3aa3a3", "#8a8f98")
 _STYLE = """
 :root { color-scheme: light dark; }
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 64rem; margin: 1rem auto; padding: 0 1rem; }
 h1 { font-size: 1.2rem; text-align: center; overflow-wrap: anywhere; }
-svg { width: 100%; height: auto; }
+figure { margin: 0; overflow-x: auto; }
+figure > svg { width: 100%; min-width: 40rem; height: auto; }
 svg text { fill: currentColor; }
 ul { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; }
 .key { display: inline-block; width: .8rem; height: .8rem; border-radius: .2rem; vertical-align: -.05rem; }
@@ -28,14 +30,19 @@ class Line:
     values: Sequence[float | None]
 
 
-def chart_page(title: str, labels: Sequence[str], lines: Sequence[Line]) -> str:
-    """Return an HTML page with a chart whose vertical axis begins at zero; a line is broken where it has no value."""
+def chart_page(title: str, labels: Sequence[str], lines: Sequence[Line], places: Sequence[int] = ()) -> str:
+    """Return an HTML page with a chart whose vertical axis begins at zero; a line is broken where it has no value.
+
+    `places` are those of the labels on the horizontal axis, ascending, by default one beside the other.
+    """
+    places = places or range(len(labels))
+    span = (places[-1] - places[0] if labels else 0) or 1
     highest = max((value for line in lines for value in line.values if value is not None), default=0.0) or 1.0
     step = _round_step(highest / 4)
     top = step * -(-highest // step)
 
     def x(at: int) -> float:
-        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * (at / max(len(labels) - 1, 1))
+        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * ((places[at] - places[0]) / span)
 
     def y(value: float) -> float:
         return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * value / top
@@ -46,10 +53,11 @@ def chart_page(title: str, labels: Sequence[str], lines: Sequence[Line]) -> str:
         across = f'x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{level:.1f}" y2="{level:.1f}"'
         parts.append(f'<line stroke="currentColor" opacity="0.15" {across}/>')
         parts.append(_text(_LEFT - 8, level + 4, "end", f"{value:g}"))
-    every = max(-(-len(labels) // 5), 1)
-    parts += [
-        _text(x(at), _HEIGHT - 18, "middle" if at else "start", labels[at]) for at in range(0, len(labels), every)
-    ]
+    reached = -1.0
+    for at in range(len(labels)):
+        if labels[at] and x(at) >= reached and (not at or x(at) < _WIDTH - _RIGHT - _LABEL / 2):
+            parts.append(_text(x(at), _HEIGHT - 18, "middle" if at else "start", labels[at]))
+            reached = x(at) + _LABEL * (1.6 if at else 2.1)
     for number, line in enumerate(lines):
         parts.append(_path(line, _COLOURS[number % len(_COLOURS)], x, y))
     keys = "".join(_key(line.name, _COLOURS[at % len(_COLOURS)]) for at, line in enumerate(lines))
@@ -57,9 +65,9 @@ def chart_page(title: str, labels: Sequence[str], lines: Sequence[Line]) -> str:
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{escape(title)}</title>\n'
         f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{escape(title)}</h1>\n"
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">\n'
+        f'<figure><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">\n'
         + "\n".join(parts)
-        + f"\n</svg>\n<ul>{keys}</ul>\n</body>\n</html>\n"
+        + f"\n</svg></figure>\n<ul>{keys}</ul>\n</body>\n</html>\n"
     )
 
 

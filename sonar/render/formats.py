@@ -145,7 +145,7 @@ def _words(verb: "Verb", spec: str) -> Iterator[str]:
             yield from _words(verb, ",".join(verb.aliases[word]))
         elif word in ("default", "Default"):
             yield from _words(verb, verb.default_fields)
-        elif word in ("all", "All"):
+        elif word == "All" or (word == "all" and "All" not in verb.aliases):
             yield from _words(verb, ",".join(_all_names(verb)))
         else:
             yield word
@@ -153,7 +153,7 @@ def _words(verb: "Verb", spec: str) -> Iterator[str]:
 
 def _all_names(verb: "Verb") -> tuple[str, ...]:
     """Return what `all` stands for: as the verb says, else all fields that need no capacities, each in one form."""
-    declared = verb.aliases.get("all") or verb.aliases.get("All")
+    declared = verb.aliases.get("all")
     return declared or tuple(field.name for field in verb.fields if not field.relative and "/" not in field.name)
 
 

@@ -20,6 +20,7 @@ NAMES = {
     "explain": "backtest:EXPLAIN",
     "backtest": "backtest:REPORT",
     "remake": "remake:REPORT",
+    "schema": "schema:REPORT",
 }
 # Reports that are tables: the same.
 TABLES = {

@@ -121,6 +121,7 @@ def _job_measures(
     cpu_avg, cpu_peak, gpu_avg, gpu_peak = (
         row.get(name) or 0 for name in ("cpu-avg", "cpu-peak", "gpu-avg", "gpu-peak")
     )
+    cards_of = [survey.nodes[host].gpu_cards for host in hosts if host in survey.nodes]
     described = [survey.nodes[host].cpu_cores for host in hosts if host in survey.nodes]
     return {
         "duration": duration,
@@ -128,6 +129,7 @@ def _job_measures(
         "cores-avg": cpu_avg / 100,
         "cores-peak": cpu_peak / 100,
         "cores": sum(described) if len(described) == len(hosts) else None,
+        "node-cards": sum(cards_of) if len(cards_of) == len(hosts) else None,
         "cards": cards,
         "card-avg": gpu_avg / cards if cards else None,
         "card-peak": gpu_peak / cards if cards else None,

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from sonar.errors import SonarError
 from sonar.report.answers import InProcess, Source
 from sonar.report.audience import Audience, for_audience, pseudonym_key
+from sonar.report.logfiles import hosts_in_log
 from sonar.report.products import Product, Task
-from sonar.times import DAY, iso_text, minute_text
+from sonar.times import iso_text, minute_text
 
 if TYPE_CHECKING:
     from sonar.report.site import Site
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from sonar.report.tables import TableReport
 
 __all__ = ["Maker", "make_products"]
-
-_GONE_S = 14 * DAY  # a host that was not heard of for so long is no longer listed
 
 
 class Maker:
@@ -119,8 +118,7 @@ def _glance(maker: Maker, task: Task) -> list[Product]:
 
 def _hosts(maker: Maker, task: Task) -> list[Product]:
     """Make the list of hosts, as pages of old want it, and with the groups beside it."""
-    survey = maker.survey(task)
-    hosts = sorted((host for host, seen in survey.last_seen().items() if seen > task.now - _GONE_S), key=str.encode)
+    hosts = sorted(hosts_in_log(maker.site.data, task.start, task.end), key=str.encode)
     groups = [
         {"name": group.name, "title": group.title, "nodes": list(group.nodes)} for group in maker.site.cluster.groups
     ]  # fmt: skip

@@ -13,6 +13,7 @@ MEASURES: Mapping[str, tuple[str, str]] = {
     "cores-avg": ("mean number of cores used", ""),
     "cores-peak": ("largest number of cores used at a time", ""),
     "cores": ("cores of the job's nodes", ""),
+    "node-cards": ("GPUs of the job's nodes", ""),
     "cards": ("GPUs used at any time", ""),
     "card-avg": ("mean utilization of a GPU", "%"),
     "card-peak": ("largest utilization of all GPUs at a time, of each on average", "%"),

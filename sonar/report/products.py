@@ -5,8 +5,7 @@ REPORTS/CLUSTER/provenance/AUDIENCE/FILE.json   where it comes from, sonar-data(
 """
 
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import sonar
 from sonar.errors import SonarError
 from sonar.report.audience import Audience
+from sonar.report.logfiles import day_directory, files_of_day
 from sonar.report.publish import publish
 from sonar.times import DAY, HOUR, day_of, iso_text, parse_instant
 
@@ -74,14 +74,15 @@ def publish_all(site: "Site", products: Sequence[Product]) -> None:
 def read_days(data: Path, start: int, end: int) -> dict[str, Any]:
     """Return what a report on a window reads: files, bytes, a digest of both, and one of each UTC day.
 
-    The digest is of names and lengths: files of the log only ever grow, so it changes if and only if something came.
+    The digest is of names and lengths: files of the log only ever grow, so it changes if and only if something
+    came.
     """
     days: dict[str, str] = {}
     files = size = 0
     for instant in range(start // DAY * DAY, end + 1, DAY):
         day = day_of(instant)
         lines = []
-        for name, length in _files(data / f"{day.year:04}" / f"{day.month:02}" / f"{day.day:02}"):
+        for name, length in files_of_day(day_directory(data, instant)):
             lines.append(f"{name} {length}\n")
             files += 1
             size += length
@@ -185,14 +186,3 @@ def _provenance(product: Product, read: Mapping[str, Any]) -> dict[str, Any]:
         "sha256": sha256(product.text.encode()).hexdigest(),
         "read": dict(read),
     }
-
-
-def _files(directory: Path) -> Iterator[tuple[str, int]]:
-    """Yield names and lengths of the files of a day, sorted."""
-    try:
-        entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    for entry in entries:
-        if entry.is_file() and not entry.name.startswith("."):
-            yield entry.name, entry.stat().st_size

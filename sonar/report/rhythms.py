@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sonar.errors import SonarError
+from sonar.report.logfiles import hosts_in_log
 from sonar.report.making import Maker
 from sonar.report.products import Product, Task, late_tasks, publish_all, remove_stale
 from sonar.times import DAY
@@ -37,6 +38,7 @@ def run_rhythm(site: "Site", rhythm: str, *, dry_run: bool = False) -> Outcome:
     return RHYTHMS[rhythm](site, dry_run)
 
 
+_GONE_DAYS = 14  # a host that was not heard of for so long is no longer listed
 _DAILY_TABLES = (
     "downtime",
     "top-users",
@@ -53,7 +55,7 @@ _DAILY_TABLES = (
 
 def _live(site: "Site", _dry_run: bool) -> Outcome:  # noqa: FBT001 - of one type with the others
     day = _task(site, "load", 1, tag="minutely", bucketing="none")
-    return _make(site, [day, _task(site, "at-a-glance", 1), _task(site, "hostnames", 1)])
+    return _make(site, [day, _task(site, "at-a-glance", 1), _task(site, "hostnames", _GONE_DAYS)])
 
 
 def _hourly(site: "Site", _dry_run: bool) -> Outcome:  # noqa: FBT001
@@ -199,7 +201,7 @@ def _clean(site: "Site") -> None:
     """Remove the load files of hosts and groups that are gone: without data in the last two weeks."""
     from sonar.report.hostnames import hosts_with_files
 
-    heard = set(site.survey(14 * DAY).last_seen())
+    heard = hosts_in_log(site.data, site.now - _GONE_DAYS * DAY, site.now)
     public = site.reports / "public"
     gone = [host for host in hosts_with_files(public) if host not in heard] if public.is_dir() else []
     for host in gone:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sonar.report.logfiles import hosts_in_log
 from sonar.times import DAY, MINUTE, day_of
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Survey:
     step_s: int = 5 * MINUTE  # between the samples of a node
     groups: tuple[tuple[str, tuple[str, ...]], ...] = ()  # names and host patterns
     _answers: dict[Any, Any] = field(default_factory=dict)
+    _known: set[str] | None = None
 
     def query(self, verb: str, options: Mapping[str, Sequence[str]], start: int | None = None) -> "Query":
         """Return the question to a verb about this window, or about its part from `start` on."""
@@ -85,12 +87,9 @@ class Survey:
         """Whether the log has samples of a host from up to 90 days before the window."""
         if not isinstance(self.data, Path):
             return False
-        for instant in range(self.start - DAY, self.start - 90 * DAY, -DAY):
-            day = day_of(instant)
-            directory = self.data / f"{day.year:04}" / f"{day.month:02}" / f"{day.day:02}"
-            if (directory / f"{host}.csv").exists() or (directory / f"0+sample-{host}.json").exists():
-                return True
-        return False
+        if self._known is None:
+            self._known = hosts_in_log(self.data, self.start - 90 * DAY, self.start - DAY)
+        return host in self._known
 
     def periods(self) -> list[Period]:
         """Return when hosts and GPUs were up and down: a gap of more than two steps is down time.

@@ -1,9 +1,12 @@
 """The connections of a server: uvicorn's HTTP/1.1 protocol, with the bounds that it does not have itself.
 
 A client may take only so long, and only so many bytes, to bring its headers; what it sends of a body that was already
-refused is thrown away for only so long; and the number of connections is bounded.
+refused is thrown away for only so long; and the number of connections is bounded: who comes when all are taken gets the
+place of the one that has waited longest without a request.
 """
 
+import heapq
+import resource
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -11,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from sonar.serve.gate import Gate, response_bytes
+from sonar.serve.lane import ShortCycle, open_lane
 from sonar.serve.tls import client_names
 
 if TYPE_CHECKING:
@@ -22,11 +27,16 @@ __all__ = ["BoundedProtocol", "Server"]
 
 IDLE_S = 75.0  # without a complete set of headers
 HEADER_BYTES = 64 << 10  # unfinished headers; finished ones are counted exactly by the gate
-MAX_CONNECTIONS = 4096
+HANDSHAKE_S = 10.0  # of TLS
+MOST_CONNECTIONS = 16_384
+SPARE_DESCRIPTORS = 1024  # for files of the log and the like
+_EVICTED_AT_ONCE = 64  # looking for them costs more than closing them
 
 
 class BoundedProtocol(HttpToolsProtocol):
     """One connection. `waiting_since` is when it began to wait for the next headers; None while it serves."""
+
+    most = MOST_CONNECTIONS
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -41,7 +51,8 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self.waiting_since = time.monotonic()
         self.client_names = client_names(transport)
-        if len(self.connections) > MAX_CONNECTIONS:
+        if len(self.connections) > self.most and not _make_room(self.connections, self):
+            transport.write(response_bytes(503, b"too many connections", [(b"connection", b"close")]))
             transport.close()
 
     def data_received(self, data: bytes) -> None:
@@ -67,7 +78,46 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_headers = False
         self.waiting_since = None
         self.fresh = False
+        before: Any = self.cycle
+        app = self.app
+        is_first = before is None or before.response_complete
+        if is_first and isinstance(app, Gate) and (cycle := open_lane(self, app)) is not None:
+            self.cycle = cycle  # type: ignore[assignment]
+            return
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of a body."""
+        cycle: Any = self.cycle
+        if type(cycle) is not ShortCycle:
+            super().on_body(body)
+        elif not cycle.response_complete:
+            cycle.parts.append(body)
+
+    def on_message_complete(self) -> None:
+        """Serve a request on the short way, or tell its task that the body is complete."""
+        cycle: Any = self.cycle
+        if type(cycle) is not ShortCycle:
+            super().on_message_complete()
+        elif not cycle.response_complete:
+            cycle.serve()
+
+    def on_short_response(self) -> None:
+        """Note that the connection waits again, or start the request that has come behind the one just answered."""
+        self.server_state.total_requests += 1
+        self.waiting_since = time.monotonic()
+        if self.pipeline:
+            self.waiting_since = None
+            self.flow.resume_reading()
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        super().connection_lost(exc)
+        cycle: Any = self.cycle
+        if type(cycle) is ShortCycle and cycle.more_body:
+            cycle.answer(408, b"", ())  # to nobody: it only gives back what was counted
 
     def on_response_complete(self) -> None:
         """Note that the connection waits again."""
@@ -76,6 +126,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def close_if_idle(self, now: float) -> None:
         """Close the connection if its client has been silent, or has stammered, for too long."""
+        cycle: Any = self.cycle
+        if type(cycle) is ShortCycle:
+            cycle.give_up_if_late(now)
         if self.waiting_since is not None and now - self.waiting_since > IDLE_S:
             self.transport.close()
 
@@ -96,7 +149,22 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: "list[socket.socket] | None" = None) -> None:
         """Begin to accept, and tell."""
-        await super().startup(sockets)
+        import asyncio
+
+        BoundedProtocol.most = _most_connections()
+        loop, config = asyncio.get_running_loop(), self.config
+        handshake_s = HANDSHAKE_S if config.ssl is not None else None
+
+        def create_protocol() -> BoundedProtocol:
+            return BoundedProtocol(config=config, server_state=self.server_state, app_state={})
+
+        self.servers = [
+            await loop.create_server(
+                create_protocol, sock=one, ssl=config.ssl, backlog=config.backlog, ssl_handshake_timeout=handshake_s
+            )
+            for one in sockets or ()
+        ]
+        self.started = True
         self._started_event.set()
 
     async def shutdown(self, sockets: "list[socket.socket] | None" = None) -> None:
@@ -119,3 +187,25 @@ class Server(uvicorn.Server):
         for connection in list(self.server_state.connections):
             if isinstance(connection, BoundedProtocol):
                 connection.close_if_idle(now)
+
+
+def _most_connections() -> int:
+    """Return how many connections there may be, after raising the number of open files as far as that is allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_CONNECTIONS + SPARE_DESCRIPTORS
+    limit = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+    if soft != resource.RLIM_INFINITY and soft < limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+        soft = limit
+    open_files = wanted if soft == resource.RLIM_INFINITY else soft
+    return max(min(open_files - SPARE_DESCRIPTORS, MOST_CONNECTIONS), open_files // 4)
+
+
+def _make_room(connections: "set[Any]", newcomer: BoundedProtocol) -> bool:
+    """Close those that have waited longest without a request; return whether there are any."""
+    waiting = [one for one in connections if one is not newcomer and one.waiting_since is not None]
+    oldest = heapq.nsmallest(_EVICTED_AT_ONCE, waiting, key=lambda one: one.waiting_since)
+    for one in oldest:
+        one.waiting_since = None
+        one.transport.close()
+    return bool(oldest)

@@ -18,11 +18,12 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 from sonar.times import iso_text
 
-__all__ = ["App", "Gate", "Limits", "Receive", "Scope", "Send", "answer", "read_body"]
+__all__ = ["App", "Gate", "Limits", "Receive", "Scope", "Send", "answer", "read_body", "response_bytes"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -32,6 +33,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MIB = 1 << 20
 RETRY_AFTER_S = 60
+
+_STATUS_LINES = {one.value: f"HTTP/1.1 {one.value} {one.phrase}\r\n".encode() for one in HTTPStatus}
 
 _log = logging.getLogger(__name__)
 
@@ -65,6 +68,7 @@ class Gate:
 
     `obstacle` tells why the service cannot do its work at the moment; None if it can. `on_refused` is told about each
     request that is answered here. `facts` is what `/ready` tells besides, `metrics` gives numbers and their media type.
+    `short` offers the short way, see `sonar.serve.lane`.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class Gate:
         on_refused: Callable[[Scope, int, str], None] = lambda _scope, _status, _reason: None,
         facts: Callable[[], Mapping[str, object]] = dict,
         metrics: Callable[[], tuple[bytes, bytes]] | None = None,
+        short: Callable[[Scope], Any] | None = None,
     ) -> None:
         self.limits = limits
         self.draining = False
@@ -86,6 +91,7 @@ class Gate:
         self._on_refused = on_refused
         self._facts = facts
         self._metrics = metrics
+        self._short = short
         self._began = time.time() - time.monotonic()
         self._slots = asyncio.Semaphore(limits.concurrent)
         self._waiting = 0
@@ -102,11 +108,34 @@ class Gate:
         self.requests += 1
         status, reason = self._first_look(scope)
         if status:
-            self.refused += 1
-            self._on_refused(scope, status, reason)
+            self.note_refusal(scope, status, reason)
             await answer(send, status, reason)
             return
         await self._within_time(scope, receive, send)
+
+    def enter(self, scope: Scope, length: int) -> Any:
+        """Return the application's handler for a small request on the short way; None if it must go the usual one.
+
+        Who has entered must `leave`.
+        """
+        if self._short is None or self.draining or self._held + length > self.limits.held_bytes:
+            return None
+        if length > self.limits.body_bytes:
+            return None
+        handler = self._short(scope)
+        if handler is not None:
+            self.requests += 1
+            self._held += length
+        return handler
+
+    def leave(self, length: int) -> None:
+        """Note that a request on the short way has its answer."""
+        self._held -= length
+
+    def note_refusal(self, scope: Scope, status: int, reason: str) -> None:
+        """Note that a request was refused without the application."""
+        self.refused += 1
+        self._on_refused(scope, status, reason)
 
     async def _tell(self, scope: Scope, send: Send) -> None:
         """Answer for the health of the service."""
@@ -251,13 +280,29 @@ async def answer(
 ) -> None:
     """Send a small response; a 503 always says when to come back."""
     body = text.encode() if isinstance(text, str) else text
-    fields: list[tuple[bytes, bytes]] = [(b"content-length", b"%d" % len(body)), *headers]
-    if body:
-        fields.append((b"content-type", media_type))
-    if status == 503:
-        fields.append((b"retry-after", b"%d" % RETRY_AFTER_S))
+    fields = _fields(status, body, headers, media_type)
     await send({"type": "http.response.start", "status": status, "headers": _safe(fields)})
     await send({"type": "http.response.body", "body": body})
+
+
+def response_bytes(
+    status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]], media_type: bytes = b"text/plain; charset=utf-8"
+) -> bytes:
+    """Return the same response as bytes for a connection."""
+    lines = [_STATUS_LINES[status]]
+    lines += [b"%s: %s\r\n" % field for field in _safe(_fields(status, body, headers, media_type))]
+    return b"".join([*lines, b"\r\n", body])
+
+
+def _fields(
+    status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]], media_type: bytes
+) -> list[tuple[bytes, bytes]]:
+    fields: list[tuple[bytes, bytes]] = [(b"content-length", b"%d" % len(body)), *headers]
+    if body and not any(name == b"content-type" for name, _ in fields):
+        fields.append((b"content-type", media_type))
+    if status == 503 and not any(name == b"retry-after" for name, _ in fields):
+        fields.append((b"retry-after", b"%d" % RETRY_AFTER_S))
+    return fields
 
 
 def _closing(send: Send) -> Send:

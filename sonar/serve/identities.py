@@ -84,6 +84,13 @@ class Identities:
             return None
         return who, hashed.digest if hashed is not None else self._known.get(user, b"")
 
+    @property
+    def warning(self) -> str:
+        """What whoever keeps the file should be told about it; empty if nothing."""
+        if not self.in_plain_text:
+            return ""
+        return f"{self.in_plain_text} passwords in '{self.path}' are in plain text, going on; passwd(8) hashes them"
+
     def check(self, user: str, password: str) -> Identity | None:
         """Return who that is; None if the password is wrong. It may take a tenth of a second: see `verify`."""
         who, entry, nobody = self._who, self._hashed.get(user), self._nobody
@@ -95,6 +102,12 @@ class Identities:
         if right and self._hashed.get(user) is entry:
             self._known[user] = self._digest(user, password)
         return who.get(user) if right else None
+
+    def remembered(self, user: str, password: str, source: str = "") -> Identity | None:
+        """Return who that is if `verify` would not have to work or wait to say so; None if it would."""
+        if self._remembers(user, password) and not self._backoff.pause_s(source, user):
+            return self._who.get(user)
+        return None
 
     async def verify(self, user: str, password: str, source: str = "") -> Identity | None:
         """Return who that is, None if the password is wrong, without holding up the event loop.

@@ -20,7 +20,18 @@ from pathlib import Path
 from sonar.errors import SonarError
 from sonar.names import ClusterName, resolve_cluster
 
-__all__ = ["ANY", "Entry", "Hash", "Identity", "PasswordFile", "Role", "check_name", "line_of", "read_entries"]
+__all__ = [
+    "ANY",
+    "Entry",
+    "Hash",
+    "Identity",
+    "PasswordFile",
+    "Role",
+    "check_name",
+    "is_credential",
+    "line_of",
+    "read_entries",
+]
 
 ANY = "*"
 """In a list of clusters or accounts: all of them."""
@@ -136,7 +147,7 @@ class Entry:
 
 def read_entries(path: Path) -> tuple[Entry, ...]:
     """Read a password file; raise SonarError, naming file and line, if it must not or cannot be used, or is empty."""
-    entries = tuple(entry for entry in _parse(path, _read(path).splitlines()) if entry)
+    entries = tuple(entry for entry in _parse(path, _lines(_read(path))) if entry)
     if not entries:
         raise SonarError(f"password file '{path}' has no users")
     return entries
@@ -169,7 +180,7 @@ class PasswordFile:
     @classmethod
     def read(cls, path: Path) -> "PasswordFile":
         """Return the file as it is, to look at; it may be empty."""
-        return cls(path, _read(path).splitlines())
+        return cls(path, _lines(_read(path)))
 
     @classmethod
     @contextlib.contextmanager
@@ -180,7 +191,7 @@ class PasswordFile:
         """
         with _locked(path) as held:
             before = _read(path)
-            file = cls(path, before.splitlines())
+            file = cls(path, _lines(before))
             file.entries()
             yield file
             after = "".join(f"{line}\n" for line in file._lines)
@@ -214,6 +225,10 @@ class PasswordFile:
     def _number_of(self, name: str) -> int | None:
         parsed = _parse(self._path, self._lines)
         return next((n for n, entry in enumerate(parsed) if entry and entry.identity.name == name), None)
+
+
+def _lines(text: str) -> list[str]:
+    return text.removesuffix("\n").split("\n") if text else []
 
 
 def _parse(path: Path, lines: Sequence[str]) -> list[Entry | None]:
@@ -273,7 +288,7 @@ def _read(path: Path) -> str:
             content = file.read(_LARGEST_FILE + 1)
     except OSError as error:
         raise SonarError(f"cannot read password file '{path}': {error.strerror}") from None
-    if not _is_credential(path):
+    if not is_credential(path):
         if (mode := stat.S_IMODE(status.st_mode)) & 0o077:
             raise SonarError(f"password file '{path}' is open to group or others (mode {mode:04o}): chmod 600 it")
         if status.st_uid not in {0, os.geteuid()}:
@@ -286,7 +301,8 @@ def _read(path: Path) -> str:
         raise SonarError(f"password file '{path}' is not UTF-8") from None
 
 
-def _is_credential(path: Path) -> bool:
+def is_credential(path: Path) -> bool:
+    """Whether a file is one that systemd has put there for this service alone."""
     directory = os.environ.get("CREDENTIALS_DIRECTORY")
     return bool(directory) and path.resolve().is_relative_to(Path(directory or "").resolve())
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import uvicorn
 
     from sonar.serve.connection import Server
+    from sonar.serve.lane import Handler
 
 __all__ = ["Limits", "Listener", "TlsFiles", "listeners_of", "parse_address", "serve"]
 
@@ -55,13 +56,14 @@ def serve(
     work: Callable[[], Coroutine[None, None, None]] | None = None,
     facts: Callable[[], Mapping[str, object]] = dict,
     metrics: Callable[[], tuple[bytes, bytes]] | None = None,
+    short: "Callable[[Scope], Handler | None] | None" = None,
 ) -> int:
     """Serve `app` on all listeners until told to stop; return the exit status.
 
     `status` gives the line that `systemctl status` shows; `healthy` is the check that feeds the watchdog; `on_reload`
     raises SonarError if what it read is bad, after it has changed nothing; `on_stop` is awaited after the last
     answer; `work` runs beside the requests and is cancelled before `on_stop`. For `obstacle`, `on_refused`, `facts`
-    and `metrics` see `sonar.serve.gate`.
+    and `metrics` see `sonar.serve.gate`, for `short` `sonar.serve.lane`.
     """
     if not listeners:
         raise UsageError("nothing to listen on: no socket was passed by systemd, and none is given by an option")
@@ -71,7 +73,7 @@ def serve(
 
     context = tls_context(tls) if tls is not None else None
     service = _Service(name, listeners, status, healthy, context, tls, on_reload, on_stop, port_file, work)
-    gate = Gate(app, limits or Limits(), obstacle, on_refused, facts, metrics)
+    gate = Gate(app, limits or Limits(), obstacle, on_refused, facts, metrics, short)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(service.run(gate))
 

@@ -1,11 +1,12 @@
 """The distributor: takes entries from the spool, in order, to the files of the log, each record exactly once.
 
-One thread appends, with one write(2) for each file and request. Before it touches a file for the first time since the
-last checkpoint it has noted the file's length (`sonar.store.checkpoint`). Every few seconds it syncs the files and
-directories it has touched, writes a checkpoint, and so gives up the segments before it. A new process cuts each noted
-file back to its length and takes the spool from the checkpoint on: the same bytes come out in the same places.
+One thread appends, in rounds: all that has come for a file goes to it with one write(2). Before it touches a file for
+the first time since the last checkpoint it has noted the file's length (`sonar.store.checkpoint`). Every few seconds it
+syncs the files and directories it has touched, writes a checkpoint, and so gives up the segments before it. A new
+process cuts each noted file back to its length and takes the spool from the checkpoint on: the same bytes come out in
+the same places.
 
-A failure (no room, no permission) stops the distributor where it is: it tries again until it succeeds, and skips
+A failure (no room, no permission) stops the distributor behind the round: it tries again until it succeeds, and skips
 nothing. What has been answered for waits in the spool meanwhile.
 """
 
@@ -15,19 +16,21 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from sonar.store.checkpoint import Journal
-from sonar.store.layout import Append
 from sonar.store.spool import Position, Spool, decode, entries_of, segments_in, sync_directory, write_all
 
 __all__ = ["Distributor"]
 
 CHECKPOINT_S = 5.0
 _RETRY_S = 0.5
+_GATHER_S = 0.05  # between rounds, so that there is something to put together
 _ROUND_BYTES = 8 << 20
 _OPEN_FILES = 512
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}  # the next file would fare no better
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +47,8 @@ class Distributor:
         self._sync = sync
         self._journal = Journal(directory, sync=sync)
         self._position = self._journal.position
-        self._done = 0  # appends already made of the entry at the position
+        self._pending: dict[str, bytes] = {}  # by path: what is still to be appended of the round
+        self._pending_end = self._position  # where the round ends
         self._done_bytes_before = 0  # at the checkpoint
         self._files: dict[str, int] = {}  # open files
         self._torn: dict[str, int] = {}  # files with a part of an append at the end -> length without it
@@ -57,6 +61,7 @@ class Distributor:
         self.first_free_segment = max([self._position.segment, *self._old]) + 1
         self._closing = False
         self._work = threading.Event()
+        self._hurry = threading.Event()
         self._thread = threading.Thread(target=self._run, name="distributor", daemon=True)
         self._spool: Spool[Any]
         self._repair()
@@ -81,6 +86,7 @@ class Distributor:
         """Distribute what can be distributed at once, make a last checkpoint, end. The spool must be closed before."""
         self._closing = True
         self._work.set()
+        self._hurry.set()
         self._thread.join()
         self._close_files()
         self._leave_segment()
@@ -94,6 +100,7 @@ class Distributor:
             self._beat()
             self._attempt(last=closing)
             self.busy_since = None
+            self._hurry.wait(_GATHER_S)
 
     def _pause(self) -> float | None:
         """Return how long to wait for new entries."""
@@ -133,35 +140,53 @@ class Distributor:
 
     def _round(self) -> bool:
         """Take some entries to their files; return whether there may be more."""
-        descriptor, end = self._open_segment()
-        entries: list[tuple[list[Append], int]] = []
-        size = 0
-        if descriptor is not None:
-            for payload, behind in entries_of(descriptor, self._position.offset, end):
-                entries.append((decode(payload), behind))
-                size += len(payload)
-                if size > _ROUND_BYTES:
-                    break
-        if not entries:
-            if descriptor is not None and end is not None and end > self._position.offset:
-                raise OSError(errno.EIO, f"spool segment {self._position.segment} cannot be read back")
+        if not self._pending and not self._gather():
             return self._next_segment()
         if self._due is None:
             self._due = time.monotonic() + CHECKPOINT_S
-        self._note_lengths({append.path for appends, _ in entries for append in appends})
-        for appends, behind in entries:
-            for append in appends[self._done :]:
-                self._append(append)
-                self._done += 1
-            self.done_bytes += behind - self._position.offset
-            self._position = Position(self._position.segment, behind)
-            self._done = 0
-            self._beat()
+        self._note_lengths(self._pending.keys())
+        failure: OSError | None = None
+        for path in list(self._pending):
+            try:
+                self._append(path, self._pending[path])
+                del self._pending[path]
+                self._beat()
+            except OSError as error:
+                failure = failure or error
+                if error.errno in _OF_THE_DISK:
+                    break
+        if failure is not None:
+            raise failure
+        self.done_bytes += self._pending_end.offset - self._position.offset
+        self._position = self._pending_end
         return True
 
-    def _note_lengths(self, paths: set[str]) -> None:
+    def _gather(self) -> bool:
+        """Put together, by file, what some entries hold; return whether there is any."""
+        descriptor, end = self._open_segment()
+        if descriptor is None:
+            return False
+        number, offset = self._position
+        parts: dict[str, list[bytes]] = {}
+        size = 0
+        for payload, behind in entries_of(descriptor, offset, end):
+            for path, data in decode(payload):
+                parts.setdefault(path, []).append(data)
+            size += len(payload)
+            offset = behind
+            if size > _ROUND_BYTES:
+                break
+        if not parts and end is not None and end > offset:
+            raise OSError(errno.EIO, f"spool segment {number} cannot be read back")
+        self._pending = {path: data[0] if len(data) == 1 else b"".join(data) for path, data in parts.items()}
+        self._pending_end = Position(number, offset)
+        return bool(parts)
+
+    def _note_lengths(self, paths: Iterable[str]) -> None:
         lengths: dict[str, int] = {}
-        for path in paths - self._journal.lengths.keys():
+        for path in paths:
+            if path in self._journal.lengths:
+                continue
             try:
                 lengths[path] = (self._root / path).stat().st_size
             except (FileNotFoundError, NotADirectoryError):
@@ -169,8 +194,7 @@ class Distributor:
         if lengths:
             self._journal.note(lengths)
 
-    def _append(self, append: Append) -> None:
-        path = append.path
+    def _append(self, path: str, data: bytes) -> None:
         descriptor = self._files.get(path)
         is_first = descriptor is None
         try:
@@ -180,7 +204,6 @@ class Distributor:
                 os.ftruncate(descriptor, whole)
                 del self._torn[path]
             length = os.fstat(descriptor).st_size
-            data = append.data
             if is_first and length and os.pread(descriptor, 1, length - 1) != b"\n":
                 data = b"\n" + data  # the line of an older writer has no end: ours must not be joined to it
             self._touched.add(path)
@@ -258,8 +281,8 @@ class Distributor:
     # Checkpoints -----------------------------------------------------------------------------------------------------
 
     def _is_due(self) -> bool:
-        # In the middle of an entry there is no place to note.
-        return self._due is not None and time.monotonic() >= self._due and not self._done
+        # In the middle of a round there is no place to note.
+        return self._due is not None and time.monotonic() >= self._due and not self._pending
 
     def _checkpoint(self, position: Position) -> None:
         """Sync the files and note that all before `position` is done."""
@@ -325,7 +348,7 @@ class Distributor:
         self._close_files()
         self._repair()
         self._torn.clear()
-        self._done = 0
+        self._pending = {}
         self.done_bytes = self._done_bytes_before
         self._position = self._journal.position
         self._leave_segment()

@@ -16,6 +16,7 @@ had other rules.
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
 from sonar.names import BadNameError, ClusterName, HostName
 from sonar.times import DAY, day_of
@@ -69,9 +70,14 @@ def local_day(time: str) -> str:
     return time[:10].replace("-", "/")
 
 
+@lru_cache(256)
+def _day_text(day: int) -> str:
+    return day_of(day * DAY).strftime("%Y/%m/%d")
+
+
 def utc_day(instant: int) -> str:
     """Return `YYYY/MM/DD` of an instant in UTC."""
-    return day_of(instant).strftime("%Y/%m/%d")
+    return _day_text(instant // DAY)
 
 
 def samples_path(cluster: ClusterName, day: str, host: HostName) -> str:

@@ -10,7 +10,8 @@ that begins with `0+arrivals` or with a dot for data.
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import orjson
@@ -112,7 +113,7 @@ def server_path(instant: int) -> str:
 
 def arrival_line(arrival: Arrival) -> bytes:
     """Return the line of an arrival; what has its usual value is left out."""
-    line: dict[str, str | int] = {"at": iso_text(arrival.at), "host": arrival.host, "endpoint": arrival.endpoint}
+    line: dict[str, str | int] = {"at": _at(arrival.at), "host": arrival.host, "endpoint": arrival.endpoint}
     line["status"] = arrival.status
     for key in ("records", "bytes", "span", "dropped", "why", "remote"):
         if value := getattr(arrival, key):
@@ -123,6 +124,9 @@ def arrival_line(arrival: Arrival) -> bytes:
         line["posts"] = arrival.posts
         line["until"] = iso_text(arrival.until)
     return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+
+
+_at = lru_cache(256)(iso_text)  # many posts come in one second
 
 
 def event_line(event: ServerEvent) -> bytes:
@@ -193,10 +197,17 @@ def last_event(root: Path) -> ServerEvent | None:
 
 def _events_from(root: Path, start: int) -> Iterator[ServerEvent]:
     month = f"{day_of(start):%Y-%m}"
+    before = 0
     for path in _server_files(root):
         for line in _lines(path) if path.stem >= month else ():
             event = _event(line)
-            if event is not None and event.at >= start:
+            if event is None:
+                continue
+            if event.event == "up" and before > event.since:
+                # The last sign of a process that was killed may still have been in the spool when the next one began.
+                event = replace(event, since=before)
+            before = event.at
+            if event.at >= start:
                 yield event
 
 

@@ -33,6 +33,7 @@ SEGMENT_BYTES = 16 << 20
 _BATCH_BYTES = 64 << 20
 _PROBE = bytes(64 << 10)
 _RETRY_S = 0.5
+_CRC_BYTES = 5 << 10
 
 T = TypeVar("T")
 
@@ -71,7 +72,7 @@ class Spool(Generic[T]):
         self._sync = sync
         self._ends: dict[int, int] = {}  # segments that this process has finished
         self._descriptor: int | None = None
-        self._queue: deque[tuple[Sequence[Append], int, T]] = deque()
+        self._queue: deque[tuple[bytes, T]] = deque()
         self._condition = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
@@ -82,10 +83,10 @@ class Spool(Generic[T]):
 
     def submit(self, appends: Sequence[Append], waiter: T) -> None:
         """Queue what one request stores; `waiter` is settled when it is durable or has failed."""
-        size = sum([len(append.data) for append in appends])
+        entry = encode(appends)
         with self._condition:
-            self._queue.append((appends, size, waiter))
-            self.waiting_bytes += size
+            self._queue.append((entry, waiter))
+            self.waiting_bytes += len(entry)
             self._condition.notify()
 
     def close(self) -> None:
@@ -118,15 +119,15 @@ class Spool(Generic[T]):
         while (batch := self._next_batch()) is not None:
             self.busy_since = time.monotonic()
             if batch:
-                error = self._attempt(b"".join([encode(appends) for appends, _, _ in batch]))
-                self._settled([waiter for _, _, waiter in batch], error)
+                error = self._attempt(b"".join([entry for entry, _ in batch]))
+                self._settled([waiter for _, waiter in batch], error)
                 if error is None:
                     self._advanced()
             else:
                 self._probe()
             self.busy_since = None
 
-    def _next_batch(self) -> list[tuple[Sequence[Append], int, T]] | None:
+    def _next_batch(self) -> list[tuple[bytes, T]] | None:
         """Return whoever waits; an empty list when it is time to probe; None at the end."""
         with self._condition:
             while not self._queue and not self._closing:
@@ -136,7 +137,7 @@ class Spool(Generic[T]):
             batch, size = [], 0
             while self._queue and size < _BATCH_BYTES:
                 batch.append(self._queue.popleft())
-                size += batch[-1][1]
+                size += len(batch[-1][0])
             self.waiting_bytes -= size
             return batch or None
 
@@ -222,15 +223,15 @@ def encode(appends: Sequence[Append]) -> bytes:
     return _HEADER.pack(_MAGIC, len(payload), _checksum(payload)) + payload
 
 
-def decode(payload: bytes) -> list[Append]:
-    """Return what `encode` was given."""
+def decode(payload: bytes) -> list[tuple[str, bytes]]:
+    """Return the paths and data that `encode` was given."""
     appends, at = [], 0
     while at < len(payload):
         path_length, data_length = _APPEND.unpack_from(payload, at)
         at += _APPEND.size
         path = payload[at : at + path_length].decode()
         at += path_length
-        appends.append(Append(path, payload[at : at + data_length]))
+        appends.append((path, payload[at : at + data_length]))
         at += data_length
     return appends
 
@@ -238,7 +239,8 @@ def decode(payload: bytes) -> list[Append]:
 def entries_of(descriptor: int, offset: int, end: int | None) -> Iterator[tuple[bytes, int]]:
     """Iterate over the payloads of a segment from `offset` to `end`, or as far as entries are whole.
 
-    With each payload comes the offset behind its entry.
+    With each payload comes the offset behind its entry. Where the end is known, the entries before it have been synced
+    by this process, and their checksums are not looked at again.
     """
     ahead, base = b"", offset  # `ahead` holds the bytes from `base` on
     while end is None or offset < end:
@@ -255,7 +257,7 @@ def entries_of(descriptor: int, offset: int, end: int | None) -> Iterator[tuple[
                 return
             ahead, base = _read_exactly(descriptor, start, max(length, 1 << 20), length), start
         payload = ahead[start - base : start - base + length]
-        if len(payload) < length or _checksum(payload) != checksum:
+        if len(payload) < length or (end is None and _checksum(payload) != checksum):
             return
         offset = start + length
         yield payload, offset
@@ -295,4 +297,8 @@ def _read_exactly(descriptor: int, offset: int, wanted: int, needed: int) -> byt
 
 
 def _checksum(payload: bytes) -> int:
-    return zlib.crc32(payload, len(payload) & 0xFFFFFFFF)
+    # Of more than 5 KiB at once zlib gives up the interpreter's lock, and gets it back only when somebody else waits.
+    checksum = zlib.crc32(payload[:_CRC_BYTES], len(payload) & 0xFFFFFFFF)
+    for at in range(_CRC_BYTES, len(payload), _CRC_BYTES):
+        checksum = zlib.crc32(payload[at : at + _CRC_BYTES], checksum)
+    return checksum

@@ -5,7 +5,7 @@ import concurrent.futures
 import fcntl
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sonar.errors import SonarError
@@ -23,7 +23,8 @@ _MOST_BACKLOG_BYTES = 4 << 30
 _HUNG_S = 20.0
 _LOOK_S = 0.5  # how old the knowledge of free room may be
 
-_Waiter = asyncio.Future[None] | concurrent.futures.Future[None]
+Settled = Callable[["StoreUnavailableError | None"], None]
+_Waiter = asyncio.Future[None] | concurrent.futures.Future[None] | Settled
 
 
 class StoreUnavailableError(SonarError):
@@ -70,6 +71,12 @@ class Store:
         future: asyncio.Future[None] = loop.create_future()
         self._submit(appends, future)
         await future
+
+    def submit(self, appends: Sequence[Append], settled: Settled) -> None:
+        """Do what `append` does, and call back in the running event loop; raise StoreUnavailableError at once."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        self._submit(appends, settled)
 
     def append_and_wait(self, appends: Sequence[Append]) -> None:
         """Do what `append` does where there is no event loop."""
@@ -149,12 +156,18 @@ class Store:
 
 def _resolve(waiters: Sequence[_Waiter], error: OSError | None) -> None:
     for waiter in waiters:
-        if waiter.done():  # its request was given up, or it is of the other kind and has its answer
+        if not isinstance(waiter, (asyncio.Future, concurrent.futures.Future)):
+            waiter(None if error is None else _refusal(error))
+        elif waiter.done():  # its request was given up, or it is of the other kind and has its answer
             continue
-        if error is None:
+        elif error is None:
             waiter.set_result(None)
         else:
-            waiter.set_exception(StoreUnavailableError(f"cannot store: {error.strerror}"))
+            waiter.set_exception(_refusal(error))
+
+
+def _refusal(error: OSError) -> StoreUnavailableError:
+    return StoreUnavailableError(f"cannot store: {error.strerror}")
 
 
 def _lock(root: Path) -> int:

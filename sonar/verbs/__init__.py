@@ -10,7 +10,7 @@ __all__ = ["ALIASES", "NAMES", "verb"]
 
 # In the order that help lists them. The module sonar.verbs.NAME holds the declaration as VERB.
 NAMES = (
-    "jobs", "load", "uptime", "profile", "parse", "metadata",
+    "jobs", "job", "explain", "load", "uptime", "profile", "parse", "metadata",
     "cluster", "config", "node", "card", "gpu", "nodeprof", "diskprof", "top",
     "sacct", "snode", "spart", "report",
 )  # fmt: skip

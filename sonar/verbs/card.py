@@ -39,12 +39,7 @@ VERB = Verb(
         Field("MaxCEClock", Kind.INT, "highest clock of the compute elements", "max_ce_clock", "MHz"),
         Field("MaxMemoryClock", Kind.INT, "highest clock of the memory", "max_memory_clock", "MHz"),
     ),
-    aliases={
-        "All": (
-            "Time", "Node", "Index", "UUID", "Address", "Manufacturer", "Model", "Architecture", "Driver", "Firmware",
-            "Memory", "PowerLimit", "MaxPowerLimit", "MinPowerLimit", "MaxCEClock", "MaxMemoryClock",
-        ),
-    },
+    aliases={},
     default_fields="Node,Index,Manufacturer,Model,Memory",
     run=run,
     privacy=Privacy.PUBLIC,

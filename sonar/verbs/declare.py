@@ -154,6 +154,7 @@ class Verb:
     window_days: int = 1  # length of the window without --from
     reads: Reads = Reads.SAMPLES
     takes_config: bool = False  # capacities of nodes: from a configuration file, else from what these told
+    wants_capacities: bool = False  # looks for these whatever the fields, and does without if there are none
     describes_hosts: bool = False  # its JSON tells what hosts have, whichever fields are asked for
     # Commands and users left out before anything else: see sonar.verbs.query.
     excludes_system_commands: bool = False

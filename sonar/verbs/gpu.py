@@ -47,7 +47,7 @@ VERB = Verb(
     summary="Print what GPU cards did, sample by sample",
     options=(Option("gpu", "only the card of this number on each node", OptionType.UINT, metavar="N"),),
     fields=_FIELDS,
-    aliases={"All": tuple(field.name for field in _FIELDS)},
+    aliases={},
     default_fields="Hostname,Gpu,Timestamp,Memory,PowerDraw",
     run=run,
     privacy=Privacy.PUBLIC,

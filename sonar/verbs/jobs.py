@@ -37,38 +37,32 @@ _QUANTITIES = (
 _RESIDENT = ("res", "resident memory", "GB", "mem_gb")
 
 
+# Fields that are made of what samples add to counters, for which summaries of days do not do.
+_FROM_TOTALS = frozenset({"read", "written"})
+
 _LARGEST = 1e12  # of what is printed: can still be multiplied by a duration
+
+
+_MARKS = ("", ">", "<", "!")  # by LIVE_AT_END (1) and LIVE_AT_START (2), added
 
 
 def run(query: "Query") -> Result:
     """Return the jobs, sorted by start, job number and hosts."""
-    from sonar.analysis.bounds import bounds_of
-    from sonar.analysis.coverage import coverage_of_spans, runs_of
-    from sonar.analysis.jobs import OverHosts, combined_jobs, jobs_of_host
-    from sonar.analysis.samples import samples_of
-    from sonar.analysis.streams import clean_streams, selected, with_growth
+    from sonar.analysis.coverage import coverage_of_spans
+    from sonar.analysis.jobs import OverHosts
+    from sonar.verbs.partials import jobs_of_all_hosts
 
     over_hosts = OverHosts.NUMBERED
     if query.options["batch"] or query.options["merge-all"]:
         over_hosts = OverHosts.ALL
     elif query.options["merge-none"]:
         over_hosts = OverHosts.NONE
-    per_host, shared, bounds, runs = [], [], {}, {}
-    covered = coverage.is_asked_for(query.fields)
-    for host, table in query.scan.by_host():
-        samples = samples_of(table)
-        if within := bounds_of(samples, query.window):
-            bounds[host] = within
-        if covered:
-            runs[host] = runs_of(samples, query.window)
-        streams = selected(with_growth(clean_streams(samples, query.nodes)), query.filter, query.window)
-        own, of_many = jobs_of_host(streams, over_hosts)
-        per_host.append(own)
-        shared.append(of_many)
-    jobs = combined_jobs(per_host, shared)
+    with_totals = bool(query.fields & _FROM_TOTALS) or is_asked_for(query.fields, query.options)
+    jobs, runs = jobs_of_all_hosts(query, over_hosts, with_totals=with_totals)
+    bounds = {host: (int(of_host[0]), int(of_host[-1])) for host, of_host in runs.items() if len(of_host)}
     rows = _rows(jobs, bounds, query)
-    if covered:
-        rows = coverage.with_coverage(rows, coverage_of_spans(runs, jobs.hosts, jobs.start, jobs.end))
+    if coverage.is_asked_for(query.fields):
+        rows = coverage.with_coverage(rows, coverage_of_spans(runs, list(jobs.hosts), jobs.start, jobs.end))
     return Result(chosen(rows, query))
 
 
@@ -81,19 +75,22 @@ def _rows(jobs: "Jobs", bounds: dict[str, tuple[int, int]], query: "Query") -> "
     from sonar.analysis.streams import KIB_PER_GB
 
     marks = classification(jobs, bounds)
-    mark_text = {0: "", LIVE_AT_START: "<", LIVE_AT_END: ">", LIVE_AT_START | LIVE_AT_END: "!"}
+    mark_text = pa.array([_MARKS[mark] for mark in range(4)])
+    users, commands = jobs.users, jobs.commands
+    zombies = np.array([_has_zombie(words) for words in users.values] or [False])[users.codes]
+    defunct = np.array([_is_defunct(words) for words in commands.values] or [False])[commands.codes]
     duration = jobs.end - jobs.start
     minutes_s = (duration + 30) // 60 * 60
     columns: dict[str, Any] = {
         "job": jobs.job,
-        "jobm": [f"{job}{mark_text[mark]}" for job, mark in zip(jobs.job.tolist(), marks.tolist(), strict=True)],
-        "user": [",".join(users) for users in jobs.users],
+        "jobm": _joined_texts(pa.array(jobs.job).cast(pa.string()), mark_text.take(pa.array(marks))),
+        "user": pa.array([",".join(words) for words in users.values], pa.string()).take(pa.array(users.codes)),
         "duration": duration,
         "duration_sec": minutes_s,
         "start": jobs.start,
         "end": jobs.end,
-        "host": pa.array(jobs.hosts, pa.list_(pa.string())),
-        "cmd": [",".join(commands) for commands in jobs.commands],
+        "host": pa.array(jobs.hosts.values, pa.list_(pa.string())).take(pa.array(jobs.hosts.codes)),
+        "cmd": pa.array([",".join(words) for words in commands.values], pa.string()).take(pa.array(commands.codes)),
         "gpus": jobs.gpus,
         "gpufail": jobs.gpufail,
         "classification": marks,
@@ -107,14 +104,15 @@ def _rows(jobs: "Jobs", bounds: dict[str, tuple[int, int]], query: "Query") -> "
         "born_later": (marks & LIVE_AT_START) == 0,
         "read_gb": jobs.totals["read_kib"] / KIB_PER_GB,
         "written_gb": jobs.totals["written_kib"] / KIB_PER_GB,
-        "zombie": [_is_zombie(*words) for words in zip(jobs.commands, jobs.users, strict=True)],
+        "zombie": zombies | defunct,
     }
     for name in jobs.averages:
         columns[f"{name}_avg"] = _rounded_up(jobs.averages[name])
         columns[f"{name}_peak"] = _rounded_up(jobs.peaks[name])
     for name in ("cpu", "gpu"):
         columns[f"{name}time"] = (columns[f"{name}_avg"] * minutes_s + 50) // 100
-    cards = np.array([gpusets.size_of(mask) for mask in jobs.gpus.tolist()], float)
+    masks, place = np.unique(jobs.gpus, return_inverse=True)
+    cards = np.array([gpusets.size_of(mask) for mask in masks.tolist()], float)[place]
     columns |= _shares("sgpu", jobs.averages["gpu"], jobs.peaks["gpu"], cards)
     if query.nodes is not None:
         columns |= _relative(jobs, query.nodes, cards)
@@ -136,8 +134,20 @@ def _rounded_up(values: "np.ndarray") -> "np.ndarray":
     return whole
 
 
-def _is_zombie(commands: tuple[str, ...], users: tuple[str, ...]) -> bool:
-    return any("<defunct>" in command for command in commands) or any(user.startswith("_zombie_") for user in users)
+def _is_defunct(commands: tuple[str, ...]) -> bool:
+    return any("<defunct>" in command for command in commands)
+
+
+def _has_zombie(users: tuple[str, ...]) -> bool:
+    return any(user.startswith("_zombie_") for user in users)
+
+
+def _joined_texts(first: "pa.Array[Any]", second: "pa.Array[Any]") -> "pa.Array[Any]":
+    import pyarrow.compute as pc
+
+    kernels: Any = pc
+    joined: pa.Array[Any] = kernels.binary_join_element_wise(first, second, "")
+    return joined
 
 
 def _relative(jobs: "Jobs", nodes: "Mapping[str, Node]", cards: "np.ndarray") -> "dict[str, np.ndarray]":
@@ -145,8 +155,9 @@ def _relative(jobs: "Jobs", nodes: "Mapping[str, Node]", cards: "np.ndarray") ->
     import numpy as np
 
     def available(capacity: str) -> "np.ndarray":
-        of_job = [sum(getattr(nodes[host], capacity) for host in hosts if host in nodes) for hosts in jobs.hosts]
-        return np.array(of_job, float)
+        of_set = [sum(getattr(nodes[host], capacity) for host in hosts if host in nodes) for hosts in jobs.hosts.values]
+        values: np.ndarray = np.array(of_set or [0], float)[jobs.hosts.codes]
+        return values
 
     columns: dict[str, np.ndarray] = {}
     for name, _what, unit, capacity in (*_QUANTITIES, _RESIDENT):
@@ -202,9 +213,15 @@ def chosen(rows: "pa.Table", query: "Query") -> "pa.Table":
     if filters_jobs(options):
         keep &= ~np.array(fails_filters(rows, options), bool)
     rows = rows.filter(keep)
-    ties: list[Any] = rows.column("host").to_pylist()
-    order = sorted(range(len(rows)), key=list(zip(column("start"), column("job"), ties, strict=False)).__getitem__)
-    return rows.take(np.array(order, np.int64))
+    # Ties of start and job are rare: the others need not be compared by their hosts.
+    order = np.lexsort((column("job"), column("start")))
+    start, job = column("start")[order], column("job")[order]
+    tied = np.flatnonzero((start[1:] == start[:-1]) & (job[1:] == job[:-1]))
+    for run in np.split(tied, np.flatnonzero(np.diff(tied) > 1) + 1) if len(tied) else ():
+        part = order[run[0] : run[-1] + 2]
+        hosts: list[Any] = rows.column("host").take(part).to_pylist()
+        order[run[0] : run[-1] + 2] = part[sorted(range(len(part)), key=hosts.__getitem__)]
+    return rows.take(order)
 
 
 def last_of_each_user(result: Result, query: "Query") -> Result:
@@ -365,10 +382,11 @@ VERB = Verb(
         "sgpumem": _pair("sgpumem"),
         "cover": ("samples", "seen", "expected", "coverage", "brief"),
         "threads": ("thread-avg", "thread-peak"),
+        # Not `all`: as in the original, that is an unknown word of this verb.
         "All": (
             "jobm", "job", "user", "duration", "duration/sec", "start", "start/sec", "end", "end/sec", "cpu", "mem",
             "res", "gpu", "gpumem", "threads", "read", "written", "cputime", "cputime/sec", "gputime", "gputime/sec",
-            "gpus", "gpufail", "cmd", "host", "now", "now/sec", "classification",
+            "gpus", "gpufail", "cmd", "host", "now", "now/sec", "classification", "cover",
         ),
     },
     default_fields="std,cpu,mem,gpu,gpumem,cmd",

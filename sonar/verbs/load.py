@@ -33,25 +33,18 @@ def run(query: "Query") -> Result:
     """Return the load of each host, or of all together, a block a host; facts has each block's node."""
     import numpy as np
 
-    from sonar.analysis.bounds import bounds_of, inferred_window
-    from sonar.analysis.buckets import filled, folded, series_of, summed
-    from sonar.analysis.coverage import coverage_of_slots, runs_of
-    from sonar.analysis.merge import merged
-    from sonar.analysis.samples import samples_of
-    from sonar.analysis.streams import clean_streams, selected
+    from sonar.analysis.bounds import inferred_window
+    from sonar.analysis.buckets import filled, summed
+    from sonar.analysis.coverage import coverage_of_slots
+    from sonar.verbs.partials import loads_of_all_hosts
 
     options = query.options
     slot = next((length for name, length in _SLOTS.items() if options[name]), HOUR)
     relative = any(field.relative for field in VERB.fields if field.name in query.fields)
-    bounds, by_host, runs = [], {}, {}
-    for host, table in query.scan.by_host():
-        samples = samples_of(table)
-        runs[host] = runs_of(samples, query.window)
-        bounds.append(bounds_of(samples) or (query.window.start, query.window.end))
-        streams = selected(clean_streams(samples, query.nodes), query.filter, query.window)
-        if len(streams):
-            series = series_of(merged(streams, streams["stream"] * 0))
-            by_host[host] = folded(series, slot) if slot else series
+    loads = loads_of_all_hosts(query, slot)
+    bounds = [load.bounds for load in loads.values()]
+    runs = {host: load.runs for host, load in loads.items()}
+    by_host = {host: load.series for host, load in loads.items() if load.series is not None}
     hosts: list[tuple[str, ...]] = [(host,) for host in by_host]
     series_list = list(by_host.values())
     nodes = [_node(names, query.nodes, required=relative) for names in hosts]
@@ -64,7 +57,7 @@ def run(query: "Query") -> Result:
             raise SonarError(f"More than {_MOST_ROWS} rows: ask for a shorter time, longer slots, or --compact")
         series_list = [filled(series, start, end, slot) for series in series_list]
     result = _result(hosts, nodes, series_list, query)
-    if coverage.is_asked_for(query.fields):
+    if coverage.is_asked_for(query.fields) or "chart" in query.words:
         limits = (start, min(end, query.now))
         parts = [
             coverage_of_slots(runs, names, series.time[-1:] if options["last"] else series.time, slot or 1, limits)
@@ -152,6 +145,9 @@ def write(result: Result, fmt: "Format", out: TextIO) -> None:
     """Write a table a host, under a line with its name unless the format tells it otherwise; JSON is nested."""
     from sonar.render.formats import Style, block_texts
 
+    if "chart" in fmt.words:
+        _write_chart(result, fmt, out)
+        return
     blocks = result.blocks or ()
     texts = block_texts(result.rows, [(start, length) for _title, start, length in blocks], fmt)
     titles = [title for title, _start, _length in blocks]
@@ -165,6 +161,32 @@ def write(result: Result, fmt: "Format", out: TextIO) -> None:
     titled = fmt.style in {Style.FIXED, Style.AWK} and "host" not in fmt.names
     for title, text in zip(titles, texts, strict=True):
         out.write(f"HOST: {title}\n{text}" if titled else text)
+
+
+_CHARTED = ("cpu", "mem", "res", "gpu", "gpumem", "rcpu", "rmem", "rres", "rgpu", "rgpumem")
+
+
+def _write_chart(result: Result, fmt: "Format", out: TextIO) -> None:
+    """Write a chart of one quantity, a line a host; slots without samples are gaps."""
+    from sonar.render.chart import Line
+    from sonar.render.plot import terminal_chart
+
+    names = [name for name in fmt.names if name in _CHARTED]
+    if fmt.is_default:
+        names = ["cpu"]
+    if len(names) != 1:
+        raise SonarError(f"chart needs exactly one of {', '.join(_CHARTED)}, not {', '.join(names) or 'none'}")
+    of_block = {}
+    for title, first, length in result.blocks or ():
+        rows = result.rows.slice(first, length)
+        times: list[int] = rows.column("time").to_numpy().tolist()
+        seen: list[int] = rows.column("runs_seen").to_numpy().tolist()
+        values: list[float] = rows.column(names[0]).to_numpy().tolist()
+        of_block[title] = {time: value if n else None for time, value, n in zip(times, values, seen, strict=True)}
+    instants = sorted({time for points in of_block.values() for time in points})
+    lines = [Line(title, [points.get(time) for time in instants]) for title, points in of_block.items()]
+    field = next(one for one in VERB.fields if one.name == names[0])
+    out.write(terminal_chart(f"{field.help} ({field.unit})", instants, lines, width=fmt.width))
 
 
 def _system(host: str, node: "Node | None") -> str:
@@ -231,4 +253,5 @@ VERB = Verb(
     everyone=True,
     check=check,
     write=write,
+    controls={"chart": "a chart of one quantity in the terminal, a line a host"},
 )

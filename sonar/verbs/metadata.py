@@ -33,7 +33,7 @@ def run(query: "Query") -> Result:
 
         parts = [jobs_of_host(of_host, OverHosts.ALL) for of_host in streams]
         jobs = combined_jobs([own for own, _ in parts], [shared for _, shared in parts])
-        bounds = _of_host_sets(jobs.hosts, bounds, query.now)
+        bounds = _of_host_sets(list(jobs.hosts), bounds, query.now)
     names = sorted(bounds)
     columns = {
         "host": pa.array(names, pa.string()),

@@ -133,6 +133,7 @@ def query_of(
         where=where,
         sort=sort,
         fields=frozenset(field.name for field in used),
+        words=fmt.words,
     )
     return query, fmt
 
@@ -142,7 +143,7 @@ def _needs_capacities(verb: Verb, own: Mapping[str, Any], fmt: Format, used: fro
     if not verb.takes_config or verb.reads is not Reads.SAMPLES:
         return False
     limits = any(option.relative and own[option.name] is not None for option in verb.options)
-    described = verb.describes_hosts and fmt.is_json
+    described = verb.wants_capacities or (verb.describes_hosts and fmt.is_json)
     return limits or described or any(field.relative for field in used)
 
 
@@ -197,11 +198,10 @@ def _sort(verb: Verb, given: Mapping[str, Sequence[str]]) -> "tuple[SortKey, ...
 
 def _value(option: Option, texts: Sequence[str]) -> Any:
     """Return the parsed value of one of a verb's own options."""
-    values = tuple(_parsed(option, text) for text in texts)
     if option.repeat:
-        return values
-    if values:
-        return values[0]
+        return tuple(_parsed(option, part) for text in texts for part in text.split(","))
+    if texts:
+        return _parsed(option, texts[0])
     if option.required:
         raise UsageError(f"Option --{option.name} is required")
     return False if option.type is OptionType.FLAG else option.default
@@ -296,7 +296,7 @@ def _listed(name: str, given: Mapping[str, Sequence[str]]) -> frozenset[str]:
 
 def _host_patterns(texts: Sequence[str] | None) -> HostPatterns | None:
     try:
-        return HostPatterns.parse(texts) if texts else None
+        return HostPatterns.parse(part for text in texts for part in text.split(";")) if texts else None
     except SonarError as error:
         raise SonarError(f"Invalid value for --host: {error}") from None
 

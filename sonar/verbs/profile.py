@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, TextIO
 
 from sonar.errors import SonarError
@@ -19,6 +20,7 @@ __all__ = ["VERB"]
 
 _QUANTITIES = ("cpu", "mem", "gpu", "gpumem")
 _RESIDENT = "res"  # a quantity too, but no field that is printed without being named
+_LONG = 2.5  # times the usual distance of two instants: nobody sampled the job in between
 _TIME_WIDTH = len("YYYY-MM-DD HH:MM")
 
 
@@ -100,7 +102,7 @@ def write(result: Result, fmt: "Format", out: TextIO) -> None:
 
     if Style.CSVNAMED.value in fmt.words:
         raise SonarError("Named fields are not supported")
-    kinds = sorted(fmt.words & {"csv", "json", "html"})
+    kinds = sorted(fmt.words & {"csv", "json", "html", "chart"})
     if len(kinds) > 1:
         raise SonarError(f"one type of output at a time, not {', '.join(kinds)}")
     if kinds in ([], ["json"]) and result.facts["bucket"] > 1:
@@ -109,7 +111,7 @@ def write(result: Result, fmt: "Format", out: TextIO) -> None:
         out.write(_json(result, fmt))
     elif kinds:
         quantity = _one_quantity(fmt)
-        (_write_csv if kinds == ["csv"] else _write_html)(result, quantity, fmt, out)
+        {"csv": _write_csv, "html": _write_html, "chart": _write_chart}[kinds[0]](result, quantity, fmt, out)
     else:
         fields = fmt.fields
         if fmt.is_default and not result.facts["profile"].rolledup.any():
@@ -155,7 +157,7 @@ def _whole_numbers(result: Result, quantity: str, fmt: "Format") -> list[int]:
     return [int(text) for text in texts(result.rows, field, fmt)]
 
 
-def _series(result: Result, quantity: str, fmt: "Format") -> tuple[list[str], list[list[int | None]]]:
+def _values_at(result: Result, quantity: str, fmt: "Format") -> tuple[list[int], list[list[int | None]]]:
     """Return the instants, and for each process its values, None where it was not there."""
     profile = _profile(result)
     instants = sorted(set(profile.time.tolist()))
@@ -164,7 +166,18 @@ def _series(result: Result, quantity: str, fmt: "Format") -> tuple[list[str], li
     values = _whole_numbers(result, quantity, fmt)
     for time, process, value in zip(profile.time.tolist(), profile.process.tolist(), values, strict=True):
         series[process][place[time]] = value
-    return [minute_text(time) for time in instants], series
+    return instants, series
+
+
+def _with_gaps(instants: list[int], series: list[list[int | None]]) -> tuple[list[int], list[list[int | None]]]:
+    """Return the same with an instant without values in each distance that is much longer than usual."""
+    steps = sorted(after - before for before, after in pairwise(instants))
+    usual = steps[len(steps) // 2] if steps else 0
+    gaps = [at for at, (before, after) in enumerate(pairwise(instants), 1) if after - before > _LONG * usual]
+    for at in reversed(gaps):
+        instants = [*instants[:at], (instants[at - 1] + instants[at]) // 2, *instants[at:]]
+        series = [[*values[:at], None, *values[at:]] for values in series]
+    return instants, series
 
 
 def _names(profile: "Profile") -> list[str]:
@@ -180,7 +193,8 @@ def _write_csv(result: Result, quantity: str, fmt: "Format", out: TextIO) -> Non
     """Write a line an instant, a column a process."""
     import csv
 
-    labels, series = _series(result, quantity, fmt)
+    instants, series = _values_at(result, quantity, fmt)
+    labels = [minute_text(time) for time in instants]
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["time", *_names(_profile(result))])
     writer.writerows([label, *values] for label, *values in zip(labels, *series, strict=True))
@@ -188,17 +202,32 @@ def _write_csv(result: Result, quantity: str, fmt: "Format", out: TextIO) -> Non
 
 def _write_html(result: Result, quantity: str, fmt: "Format", out: TextIO) -> None:
     """Write a page with a chart."""
-    from sonar.hosts import compress
     from sonar.render.chart import Line, chart_page
+
+    instants, series = _with_gaps(*_values_at(result, quantity, fmt))
+    lines = [Line(name, values) for name, values in zip(_names(_profile(result)), series, strict=True)]
+    labels = [minute_text(time) for time in instants]
+    out.write(chart_page(_title(result, quantity), labels, lines, instants))
+
+
+def _write_chart(result: Result, quantity: str, fmt: "Format", out: TextIO) -> None:
+    """Write a chart of characters."""
+    from sonar.render.chart import Line
+    from sonar.render.plot import terminal_chart
+
+    instants, series = _with_gaps(*_values_at(result, quantity, fmt))
+    lines = [Line(name, values) for name, values in zip(_names(_profile(result)), series, strict=True)]
+    out.write(terminal_chart(_title(result, quantity), instants, lines, width=fmt.width))
+
+
+def _title(result: Result, quantity: str) -> str:
+    from sonar.hosts import compress
 
     facts = result.facts
     bucketing = f", bucketing={facts['bucket']}" if facts["bucket"] > 1 else ""
     users = ",".join(facts["users"])
     hosts = compress(facts["hosts"]) or "unknown"
-    title = f"`{quantity}` profile of job {facts['job']} on `{hosts}`, user `{users}`{bucketing}"
-    labels, series = _series(result, quantity, fmt)
-    lines = [Line(name, values) for name, values in zip(_names(_profile(result)), series, strict=True)]
-    out.write(chart_page(title, labels, lines))
+    return f"`{quantity}` profile of job {facts['job']} on `{hosts}`, user `{users}`{bucketing}"
 
 
 def _json(result: Result, fmt: "Format") -> str:
@@ -244,5 +273,5 @@ VERB = Verb(
     privacy=Privacy.FILTERED,
     excludes_heartbeats=True,
     write=write,
-    controls={"html": "a page with a chart of one quantity"},
+    controls={"html": "a page with a chart of one quantity", "chart": "such a chart in the terminal"},
 )

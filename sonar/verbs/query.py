@@ -50,3 +50,4 @@ class Query:
     where: "Expression | None" = None  # which rows are asked for (--query)
     sort: "tuple[SortKey, ...]" = ()  # in which order (--sort); by default the verb's own
     fields: frozenset[str] = frozenset()  # names of the fields that are printed, compared or sorted by
+    words: frozenset[str] = frozenset()  # control words of the format

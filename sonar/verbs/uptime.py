@@ -8,6 +8,8 @@ from sonar.times import MINUTE
 from sonar.verbs.declare import Field, Kind, Option, OptionType, Privacy, Result, Verb
 
 if TYPE_CHECKING:
+    from sonar.analysis.uptime import Probes
+    from sonar.read.scan import Tables
     from sonar.verbs.query import Query
 
 __all__ = ["VERB"]
@@ -18,11 +20,9 @@ def run(query: "Query") -> Result:
     import pyarrow as pa
 
     from sonar.analysis.bounds import inferred_window
-    from sonar.analysis.samples import samples_of
-    from sonar.analysis.uptime import Period, periods, probes_of
+    from sonar.analysis.uptime import Period, periods
 
-    columns = ("time", "gpufail")
-    probes = {host: probes_of(samples_of(table)) for host, table in query.scan.by_host(columns)}
+    probes = dict(query.scan.map(_probes, ("time", "gpufail")))
     bounds = [(int(of_host.time[0]), int(of_host.time[-1])) for of_host in probes.values()]
     start, end = inferred_window(query.window, bounds)
     cutoff_s = query.options["interval"] * MINUTE * 2
@@ -36,6 +36,17 @@ def run(query: "Query") -> Result:
     found = [(host, *period) for host in sorted(of_host) for period in of_host[host] if period.state in wanted]
     names = ("host", "device", "state", "start", "end")
     return Result(pa.table({name: [row[at] for row in found] for at, name in enumerate(names)}))
+
+
+def _probes(_host: str, tables: "Tables") -> "Probes | None":
+    """Return when a host was sampled; tables follow each other in time."""
+    import numpy as np
+
+    from sonar.analysis.samples import samples_of
+    from sonar.analysis.uptime import Probes, probes_of
+
+    parts = [probes_of(samples_of(table)) for table in tables]
+    return Probes(*(np.concatenate(part) for part in zip(*parts, strict=True))) if parts else None
 
 
 def _known_hosts(query: "Query", start: int, end: int) -> list[str]:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from sonar.audit.boots import Boots
 from sonar.audit.gaps import HostHour, Window, gaps
+from sonar.audit.states import NodeStates
 from sonar.names import cluster_name
 from sonar.store.ledger import Arrival, Interval, ServerEvent, arrival_line, arrivals_path, event_line, server_path
 from sonar.times import DAY, HOUR, iso_text
@@ -188,6 +189,32 @@ def test_boot_times_of_envelopes_and_of_csv(tmp_path: Path) -> None:
     assert boots.after("c2", NOON) == 1577836800 + 194745600
     assert boots.after("c1", NOON + 1) is None
     assert boots.after("c3", NOON) is None
+
+
+def test_what_slurm_takes_for_down_is_down() -> None:
+    arrivals = steady(T0, NOON)
+    for down, reason in ((True, "host down"), (False, "sampler silent"), (None, "no sign of life")):
+        rows = answer(arrivals, was_down=lambda _host, _begin, _end, down=down: down)
+        assert [row.why for row in rows] == [{reason: 12}, {reason: 12}]
+
+
+def test_states_of_slurm_are_found_by_the_first_part_of_the_name(tmp_path: Path) -> None:
+    day = tmp_path / "fox" / "2026" / "03" / "02"
+    day.mkdir(parents=True)
+
+    def told(at: int, down: list[str], up: list[str]) -> str:
+        nodes = [{"names": down, "states": ["DOWN", "DRAIN"]}, {"names": up, "states": ["IDLE"]}]
+        attributes = {"time": iso_text(at), "cluster": "fox", "slurm": True, "partitions": [], "nodes": nodes}
+        return json.dumps({"meta": {}, "data": {"type": "cluster", "attributes": attributes}}) + "\n"
+
+    (day / "0+cluzter-slurm.json").write_text(told(NOON, ["c[1-2]"], ["c3"]) + told(NOON + HOUR, ["c1"], ["c2"]))
+    states = NodeStates(tmp_path, cluster_name("fox"), NOON, NOON + 2 * HOUR)
+    assert states.was_down("c1.fox", NOON + 60, NOON + 2 * HOUR) is True
+    assert states.was_down("c2", NOON + HOUR, NOON + 2 * HOUR) is False
+    assert states.was_down("c2", NOON + 60, NOON + 600) is True  # told shortly before
+    assert states.was_down("c3", NOON, NOON + 60) is False
+    assert states.was_down("c3", NOON + 4 * HOUR, NOON + 5 * HOUR) is None
+    assert states.was_down("c9", NOON, NOON + HOUR) is None
 
 
 # ---- the program ----------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sonar.audit.verify import Action, Finding, Summary, verify_cluster
+from sonar.audit.verify import Action, Summary, verify_cluster
 from sonar.demo.history import write_history
 
 from tests.ingest.conftest import Starter
@@ -240,10 +240,54 @@ def test_file_that_cannot_be_read(day: Path) -> None:
     assert [(one.path.name, one.kind) for one in findings] == [("c2.csv", "unreadable")]
 
 
-def test_checks_of_columns_are_part_of_it(day: Path) -> None:
-    finding = Finding(day / "x.parquet", "columns", "covers more than there is")
-    summary = verify_cluster(day.parents[2], repair=False, column_checks=(lambda _root: iter([finding]),))
-    assert summary.count("columns") == 1
+@pytest.fixture
+def columns(tmp_path: Path) -> Path:
+    """A cluster's tree with columns for all days of a generated history but the last two; returns its root."""
+    root = tmp_path / "demo"
+    write_history(root, now=int(time.time()))
+    for path in root.rglob("*.csv"):
+        if len({*root.rglob("*.csv")}) > 12:
+            path.unlink()  # a few days are enough
+    done = subprocess.run(
+        [sys.executable, PROGRAM.with_name("columnize"), "--data", tmp_path, "--jobs", "1"],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert list(root.rglob("0+columns.parquet"))
+    return root
+
+
+def test_columns_that_agree_with_the_log(columns: Path) -> None:
+    summary = verify_cluster(columns, repair=True)
+    assert summary.findings == []
+    assert summary.ignored == 0
+    log = next(columns.rglob("*.csv"))
+    log.write_bytes(log.read_bytes() + CSV)  # they are behind, and that is no damage
+    assert verify_cluster(columns, repair=True).findings == []
+
+
+def test_columns_that_do_not(columns: Path) -> None:
+    first, *_ = sorted(columns.rglob("0+columns.parquet"))
+    content = first.read_bytes()
+    first.write_bytes(content[: len(content) // 2])
+    (finding,) = verify_cluster(columns, repair=True).findings
+    assert (finding.path, finding.kind, finding.is_damage) == (first, "columns", True)
+    assert finding.reason.startswith("cannot be read: ")
+
+    first.write_bytes(content)
+    log = next(path for path in first.parent.iterdir() if path.suffix in {".csv", ".json"})
+    state = log.stat()
+    lines = log.read_bytes().splitlines(keepends=True)
+    spoilt = lines[0][:-2].replace(b"v=", b"x=").replace(b'"', b"'") + b" \n"
+    with log.open("r+b") as file:  # the same length and the same times: only a look inside can tell
+        file.write(spoilt)
+    os.utime(log, ns=(state.st_atime_ns, state.st_mtime_ns))
+    kinds = {one.kind: one.reason for one in verify_cluster(columns, repair=False).findings}
+    assert f"records of '{log.name}'" in kinds["columns"]
+
+    log.unlink()
+    (finding,) = verify_cluster(columns, repair=True).findings
+    assert "which is not in the log, and was not removed by columnize" in finding.reason
 
 
 # ---- the program ----------------------------------------------------------------------------------------------------

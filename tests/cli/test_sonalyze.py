@@ -355,7 +355,7 @@ def test_typed_formats_go_to_stdout_and_to_files(place: Path) -> None:
     assert table.column_names == ["host", "date", "time", "cpu", "mem", "gpu", "gpumem"]
     assert table.column("host").to_pylist() == ["n1.x", "n2.x"]
     done = subprocess.run(
-        [sys.executable, SONALYZE, "jobs", "-u-", "--fmt=arrow,all", "--", "data.csv"],
+        [sys.executable, SONALYZE, "jobs", "-u-", "--fmt=arrow,All", "--", "data.csv"],
         cwd=place,
         capture_output=True,
         timeout=60,
@@ -365,3 +365,12 @@ def test_typed_formats_go_to_stdout_and_to_files(place: Path) -> None:
     assert answer(place, "jobs", "--fmt=native,job,host,cpu-avg") == (
         '[{"job":10,"host":["n1.x"],"cpu-avg":75},{"job":10,"host":["n2.x"],"cpu-avg":10}]\n'
     )
+
+
+def test_load_and_profile_are_drawn_in_the_terminal(place: Path) -> None:
+    drawn = answer(place, "load", "--fmt=chart,cpu", "--", "data.csv")
+    assert "CPU utilization, cut (% of a core)" in drawn
+    assert "n1.x" in drawn
+    assert "`gpu` profile of job 20 on `n1.x`, user `bob`" in answer(place, "profile", "-j20", "--fmt=gpu,chart")
+    failed = sonalyze(place, "load", "--fmt=chart,cpu,mem")
+    assert failed.stderr.startswith("ERROR: chart needs exactly one of cpu, mem,")

@@ -35,7 +35,13 @@ class Answer:
 class Infiltrate:
     """A running infiltrate."""
 
-    def __init__(self, scratch: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        scratch: Path,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        open_files: int | None = None,
+    ) -> None:
         self.data = scratch / "data"
         self.data.mkdir(exist_ok=True)
         self.log = scratch / "log"
@@ -47,9 +53,10 @@ class Infiltrate:
         self._notify.bind(str(address))
         self._notify.settimeout(1)
         command = [sys.executable, str(PROGRAM), "--data", str(self.data), "--port-file", str(self._port_file)]
+        limited = ["prlimit", f"--nofile={open_files}:{open_files}"] if open_files else []
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*command, *arguments],
+                [*limited, *command, *arguments],
                 stderr=log,
                 env=os.environ | {"NOTIFY_SOCKET": str(address)} | dict(environment or {}),
             )
@@ -126,6 +133,10 @@ class Infiltrate:
     def stored(self) -> dict[str, bytes]:
         """Return the files of the log, by path below the data root."""
         return {path: data for path, data in self.files().items() if not path.endswith(".jsonl")}
+
+    def refusals_logged(self, status: int) -> int:
+        """Return how many refusals with a status the log tells of."""
+        return self.log.read_text().count(f"refused with {status}")
 
     def ledger(self) -> list[Arrival]:
         """Return what the arrival ledger says of the last minutes."""

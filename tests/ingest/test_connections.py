@@ -4,7 +4,8 @@ import signal
 import socket
 import ssl
 import subprocess
-from contextlib import closing
+import sys
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,29 @@ def test_client_that_goes_away_leaves_nothing(infiltrate: Infiltrate) -> None:
     infiltrate.stop()
     assert infiltrate.stored() == {}
     assert "Traceback" not in infiltrate.log.read_text()
+
+
+def test_idle_connections_make_room_for_those_who_have_something_to_say(tmp_path: Path) -> None:
+    server = Infiltrate(tmp_path, "--allow-anonymous", "--listen", "127.0.0.1:0", open_files=400)  # 100 connections
+    try:
+        with ExitStack() as stack:
+            idle = [stack.enter_context(connect(server)) for _ in range(150)]
+            for _ in range(50):
+                assert server.post_csv(LINE).status == 200
+            idle[0].settimeout(60)
+            assert idle[0].recv(1) == b""  # the oldest had to go
+            idle[-1].sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(LINE) + LINE)
+            assert status(idle[-1]) == 200
+    finally:
+        server.stop()
+    assert server.stored() == {FILE: LINE * 51}
+    assert "Traceback" not in server.log.read_text()
+
+
+def test_many_idle_and_dribbling_connections_cost_nothing() -> None:
+    bench = Path(__file__).resolve().parents[2] / "bench" / "connections.py"
+    done = subprocess.run([sys.executable, bench, "1000", "50", "2"], timeout=120, check=False, capture_output=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_ping(infiltrate: Infiltrate) -> None:

@@ -3,9 +3,12 @@
 import asyncio
 import base64
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sonar.errors import SonarError
 from sonar.serve.backoff import FREE_FAILURES
@@ -133,7 +136,7 @@ def test_who_goes_away_does_not_take_the_answer_from_the_others(file: Path) -> N
 
 
 def test_checks_that_wait_are_bounded(file: Path) -> None:
-    file.write_text(f"fox:{Hash.of('pass')}\n")
+    file.write_text(f"fox:{cheap_hash('pass')}\n")
     users = Identities.load(file)
 
     async def scenario() -> None:
@@ -305,3 +308,36 @@ def test_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
 )
 def test_header(header: bytes | None, credentials: tuple[str, str] | None) -> None:
     assert basic_credentials(header) == credentials
+
+
+@given(st.text(alphabet=st.sampled_from("ab:/$=,# \n\r\x00ü") | st.characters(), max_size=120))
+@settings(max_examples=400, deadline=None)
+def test_any_file_is_read_or_refused_in_one_line(text: str) -> None:
+    with tempfile.NamedTemporaryFile("wb") as scratch:
+        scratch.write(text.encode(errors="surrogatepass"))
+        scratch.flush()
+        problem, users = "", 0
+        try:
+            users = len(Identities.load(Path(scratch.name)))
+        except SonarError as error:
+            problem = str(error)
+    assert bool(problem) != bool(users)
+    assert "\n" not in problem
+
+
+@given(
+    st.text(alphabet="abz09._-@", min_size=1, max_size=20).filter(lambda name: not name.startswith("#")),
+    st.sampled_from(Role),
+    st.frozensets(st.sampled_from(["fox", "a.b", "*"])),
+    st.frozensets(st.text(alphabet="abz09._-", min_size=1, max_size=8)),
+)
+@settings(max_examples=200, deadline=None)
+def test_any_identity_is_read_back(name: str, role: Role, clusters: frozenset[str], accounts: frozenset[str]) -> None:
+    hashed = Hash.parse(cheap_hash("x"))
+    assert hashed is not None
+    identity = Identity(name, role, clusters, accounts)
+    with tempfile.NamedTemporaryFile("w") as scratch:
+        scratch.write(line_of(identity, hashed))
+        scratch.flush()
+        (entry,) = read_entries(Path(scratch.name))
+    assert entry.identity == identity

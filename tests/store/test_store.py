@@ -258,7 +258,7 @@ def test_entries_come_back_as_they_were(pairs: list[tuple[str, bytes]]) -> None:
     try:
         os.write(descriptor, entry * 3 + entry[:-1])
         found = list(entries_of(descriptor, 0, None))
-        assert [decode(payload) for payload, _ in found] == [appends] * 3
+        assert [decode(payload) for payload, _ in found] == [pairs] * 3
         assert [behind for _, behind in found] == [len(entry), 2 * len(entry), 3 * len(entry)]
         assert len(list(entries_of(descriptor, len(entry), 2 * len(entry)))) == 1
     finally:
@@ -271,7 +271,7 @@ def test_entries_larger_than_what_is_read_at_once(tmp_path: Path) -> None:
     path.write_bytes(b"".join(encode([Append("p", bytes(size))]) for size in sizes))
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        found = [decode(payload)[0].data for payload, _ in entries_of(descriptor, 0, None)]
+        found = [decode(payload)[0][1] for payload, _ in entries_of(descriptor, 0, None)]
     finally:
         os.close(descriptor)
     assert [len(data) for data in found] == sizes

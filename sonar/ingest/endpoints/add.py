@@ -32,7 +32,7 @@ def take_jobs(post: Post) -> Taken:
     sorted_lines = sort_jobs(post.body, post.now, post.rules.record_day)
     for place, data in sorted_lines.groups.items():
         taken.appends.append(Append(sacct_path(cluster, place[0]), data))
-        taken.count(cluster, "", data.count(b"\n"), len(data), *sorted_lines.times[place])
+        taken.count(cluster, "", sorted_lines.shares[place])
     if sorted_lines.dropped:
         taken.drop(sorted_lines.complaint, sorted_lines.dropped)
     return taken

@@ -16,7 +16,7 @@ def take_samples(post: Post) -> Taken:
     for place, data in sorted_lines.groups.items():
         day, host = place
         taken.appends.append(Append(samples_path(cluster, day, HostName(host)), data))
-        taken.count(cluster, host, data.count(b"\n"), len(data), *sorted_lines.times[place])
+        taken.count(cluster, host, sorted_lines.shares[place])
     if sorted_lines.dropped:
         taken.drop(sorted_lines.complaint, sorted_lines.dropped)
     return taken

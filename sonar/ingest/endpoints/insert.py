@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from sonar.ingest.json_values import TooDeepError, one_line, split_values, without_member
-from sonar.ingest.post import JSON, Endpoint, Post, Refusal, Taken
+from sonar.ingest.post import JSON, Endpoint, Post, Refusal, Share, Taken
 from sonar.names import BadNameError, ClusterName, host_name
 from sonar.store.layout import Append, Topic, envelope_path, errors_path, is_plausible
 from sonar.times import iso_text, parse_instant
@@ -63,7 +63,7 @@ def take_envelopes(post: Post, topic: Topic) -> Taken:
                 raw = without_member(raw, ("meta", "token"))  # noqa: PLW2901
             line = one_line(raw)
             parts.setdefault(found.path, []).append(line)
-            taken.count(found.cluster, found.node, 1, len(line) + 1, found.instant, found.instant)
+            taken.count(found.cluster, found.node, Share(1, len(line) + 1, found.instant, found.instant))
             facts = facts or found
     except TooDeepError as error:
         raise Refusal(400, str(error)) from None

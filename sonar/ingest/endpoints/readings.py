@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from sonar.ingest.json_values import split_elements
-from sonar.ingest.post import JSON, Endpoint, Post, Refusal, Taken
+from sonar.ingest.post import JSON, Endpoint, Post, Refusal, Share, Taken
 from sonar.names import BadNameError, host_name
 from sonar.store.layout import Append, is_plausible, samples_path
 from sonar.times import parse_instant
@@ -82,7 +82,7 @@ def take_array(post: Post, line_of: Callable[[Record], str]) -> Taken:
             taken.drop(str(error))
         else:
             parts.setdefault(path, []).append(line)
-            taken.count(cluster, host, 1, len(line.encode()) + 1, instant, instant)
+            taken.count(cluster, host, Share(1, len(line.encode()) + 1, instant, instant))
     taken.appends = [Append(path, ("\n".join(lines) + "\n").encode()) for path, lines in parts.items()]
     return taken
 

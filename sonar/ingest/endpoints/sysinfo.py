@@ -3,7 +3,7 @@
 from typing import Any
 
 from sonar.ingest.json_values import TooDeepError, split_values
-from sonar.ingest.post import JSON, Endpoint, Post, Refusal, Taken
+from sonar.ingest.post import JSON, Endpoint, Post, Refusal, Share, Taken
 from sonar.names import BadNameError, host_name
 from sonar.store.layout import Append, is_plausible, sysinfo_path
 from sonar.times import parse_instant
@@ -27,7 +27,7 @@ def take_sysinfo(post: Post) -> Taken:
                 taken.drop(str(error))
                 continue
             parts.setdefault(path, []).append(raw + b"\n")
-            taken.count(cluster, host, 1, len(raw) + 1, instant, instant)
+            taken.count(cluster, host, Share(1, len(raw) + 1, instant, instant))
     except TooDeepError as error:
         raise Refusal(400, str(error)) from None
     taken.appends = [Append(path, b"".join(values)) for path, values in parts.items()]

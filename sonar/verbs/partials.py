@@ -1,0 +1,217 @@
+"""What the verbs make of each host's samples, and how these parts become the whole: jobs and load.
+
+A part is computed wherever the scan sees fit, in this process or another, so it is a function of plain values.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from sonar.analysis.bounds import Bounds
+    from sonar.analysis.buckets import Series
+    from sonar.analysis.jobs import Jobs, OverHosts
+    from sonar.analysis.samples import Samples
+    from sonar.analysis.select import RecordFilter
+    from sonar.analysis.summary import Summary
+    from sonar.config.nodes import NodeTable
+    from sonar.read.scan import Tables
+    from sonar.verbs.query import Query, Window
+
+__all__ = ["HostLoad", "jobs_of_all_hosts", "loads_of_all_hosts"]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which samples an answer is about, and what is known of the hosts."""
+
+    records: "RecordFilter"
+    window: "Window"
+    nodes: "NodeTable | None"
+
+    def converts_gpu_memory(self, host: str) -> bool:
+        """Whether GPU memory of this host is computed from a percentage, which is not exact."""
+        node = self.nodes.get(host) if self.nodes else None
+        return bool(node and node.gpu_cards and node.gpumem_pct)
+
+
+@dataclass(frozen=True, slots=True)
+class HostJobs:
+    """The jobs of one host; `shared` are the rows of jobs that may have run on others too, if they are needed."""
+
+    jobs: "Jobs"
+    shared: "Samples | None"
+    runs: "np.ndarray"  # when it was sampled, within the window
+
+
+@dataclass(frozen=True, slots=True)
+class HostLoad:
+    """The load of one host, None if it has none of the samples asked for; its bounds, and its runs in the window."""
+
+    series: "Series | None"
+    bounds: "Bounds"
+    runs: "np.ndarray"
+
+
+def jobs_of_all_hosts(
+    query: "Query", over_hosts: "OverHosts", *, with_totals: bool
+) -> "tuple[Jobs, dict[str, np.ndarray]]":
+    """Return the jobs of all hosts, and the runs of each host in the window; without totals those of counters are 0."""
+    import numpy as np
+
+    from sonar.analysis.jobs import OverHosts, combined_jobs
+
+    selection = Selection(query.filter, query.window, query.nodes)
+    columns = _columns(query, with_totals=with_totals)
+    work = partial(_jobs_of_host, selection, over_hosts, with_totals)
+    found = dict(query.scan.map(work, columns))
+    runs = {host: part.runs for host, part in found.items()}
+    shared = [part.shared for part in found.values() if part.shared is not None]
+    parts = {host: part.jobs for host, part in found.items()}
+    if over_hosts is OverHosts.NUMBERED:
+        numbers = [part.job[(part.epoch == 0) & (part.job != 0)] for part in parts.values()]
+        numbers += [np.unique(rows["job"]) for rows in shared]
+        on_hosts = np.concatenate([*numbers, np.zeros(0, np.int64)])
+        distinct, number = np.unique(on_hosts, return_counts=True)
+        several = distinct[number > 1]
+        if len(several):
+            # Steps of jobs on several hosts are made of the samples of all of them together.
+            again = {}
+            for host, jobs in parts.items():
+                is_shared = (jobs.epoch == 0) & (jobs.job != 0) & np.isin(jobs.job, several)
+                if is_shared.any():
+                    again[host] = jobs.take(~is_shared)
+            work_again = partial(_rows_of_jobs, selection, frozenset(several.tolist()), frozenset(again), with_totals)
+            shared += [rows for _, rows in query.scan.map(work_again, columns)]
+            parts |= again
+    return combined_jobs(parts.values(), shared), runs
+
+
+def loads_of_all_hosts(query: "Query", slot: int) -> dict[str, HostLoad]:
+    """Return the load of each host as means over slots of so many seconds, or with 0 step by step."""
+    selection = Selection(query.filter, query.window, query.nodes)
+    return dict(query.scan.map(partial(_load_of_host, selection, slot), _columns(query, with_totals=False)))
+
+
+def _columns(query: "Query", *, with_totals: bool) -> tuple[str, ...]:
+    from sonar.analysis.streams import GROWING, STREAM_COLUMNS
+
+    return (*STREAM_COLUMNS, *(("gpumem_pct",) if query.nodes else ()), *(GROWING if with_totals else ()))
+
+
+def _jobs_of_host(
+    selection: Selection,
+    over_hosts: "OverHosts",
+    with_totals: bool,  # noqa: FBT001
+    host: str,
+    tables: "Tables",
+) -> HostJobs | None:
+    import numpy as np
+
+    from sonar.analysis.combine import jobs_of_summaries, summaries_of
+    from sonar.analysis.jobs import OverHosts, jobs_of_host
+
+    if not with_totals and over_hosts is not OverHosts.ALL:
+        summaries = _summaries(selection, host, tables)
+        if summaries is not None:
+            jobs, _ = jobs_of_summaries(summaries_of([(host, summary) for summary in summaries]))
+            return HostJobs(jobs, None, np.concatenate([summary.runs for summary in summaries]))
+    streams = _streams(selection, host, tables, with_totals=with_totals)
+    if streams is None:
+        return None
+    jobs, shared = jobs_of_host(streams.selected, over_hosts)
+    return HostJobs(jobs, shared, streams.runs)
+
+
+def _rows_of_jobs(
+    selection: Selection,
+    numbers: frozenset[int],
+    hosts: frozenset[str],
+    with_totals: bool,  # noqa: FBT001
+    host: str,
+    tables: "Tables",
+) -> "Samples | None":
+    """Return the samples of some jobs that the batch system has numbered."""
+    import numpy as np
+
+    if host not in hosts:
+        return None
+    streams = _streams(selection, host, tables, with_totals=with_totals)
+    if streams is None:
+        return None
+    rows = streams.selected
+    return rows.take((rows["epoch"] == 0) & np.isin(rows["job"], list(numbers)))
+
+
+def _load_of_host(selection: Selection, slot: int, host: str, tables: "Tables") -> HostLoad | None:
+    import numpy as np
+
+    from sonar.analysis.buckets import folded, series_of
+    from sonar.analysis.combine import load_of_summaries, summaries_of
+    from sonar.analysis.merge import merged
+    from sonar.analysis.summary import HALF_HOUR
+
+    if slot and slot % HALF_HOUR == 0:
+        summaries = _summaries(selection, host, tables)
+        if summaries is not None:
+            series = load_of_summaries(summaries_of([(host, summary) for summary in summaries]), slot).get(host)
+            runs = np.concatenate([summary.runs for summary in summaries])
+            return HostLoad(series, (summaries[0].extent[0], summaries[-1].extent[1]), runs)
+    streams = _streams(selection, host, tables, with_totals=False)
+    if streams is None:
+        return None
+    rows = streams.selected
+    if not len(rows):
+        return HostLoad(None, streams.bounds, streams.runs)
+    of_steps = series_of(merged(rows, rows["stream"] * 0))
+    return HostLoad(folded(of_steps, slot) if slot else of_steps, streams.bounds, streams.runs)
+
+
+def _summaries(selection: Selection, host: str, tables: "Tables") -> "list[Summary] | None":
+    """Return summaries of a host's samples, each later than the one before; None if it cannot be summarized.
+
+    Then not all tables have been looked at.
+    """
+    from sonar.analysis.merge import TAIL_S
+    from sonar.analysis.samples import samples_of
+    from sonar.analysis.summary import summarized
+
+    if selection.converts_gpu_memory(host):
+        return None
+    found: list[Summary] = []
+    for table in tables:
+        summary = summarized(samples_of(table), selection.records, selection.window)
+        if summary is None or (found and summary.extent[0] - found[-1].extent[1] <= TAIL_S):
+            return None
+        found.append(summary)
+    return found or None
+
+
+@dataclass(frozen=True, slots=True)
+class _Streams:
+    """One host's cleaned streams that the answer is about, its bounds, and its runs in the window."""
+
+    selected: "Samples"
+    bounds: "Bounds"
+    runs: "np.ndarray"
+
+
+def _streams(selection: Selection, host: str, tables: "Tables", *, with_totals: bool) -> _Streams | None:
+    from sonar.analysis.bounds import bounds_of
+    from sonar.analysis.coverage import runs_of
+    from sonar.analysis.samples import samples_of
+    from sonar.analysis.streams import clean_streams, selected, with_growth
+    from sonar.read.scan import whole
+
+    table = whole(host, tables)
+    samples = samples_of(table) if table is not None else None
+    bounds = bounds_of(samples) if samples is not None else None
+    if samples is None or bounds is None:
+        return None
+    streams = clean_streams(samples, selection.nodes)
+    if with_totals:
+        streams = with_growth(streams)
+    chosen = selected(streams, selection.records, selection.window)
+    return _Streams(chosen, bounds, runs_of(samples, selection.window))
