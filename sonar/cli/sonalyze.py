@@ -60,6 +60,12 @@ _WORK = (
 )
 _VERBOSE = Option("verbose", "tell on stderr what was read and dropped", OptionType.FLAG, "v")
 
+_DOSSIER = "Write all that is known of one job into a directory or a tar file"
+_INTO = Option(
+    "output", "the new directory, or tar file if it ends in .tar or .tar.gz", OptionType.PATH, "o", metavar="FILE"
+)
+_PSEUDONYMS = Option("pseudonyms", "words such as user1 and host2 in place of names", OptionType.FLAG)
+
 _MOST_JOBS = 1024
 _ABOUT_A_JOB = frozenset({"job", "explain"})  # a number after these is that of the job
 _HELP_WORDS = frozenset({"help", "-h", "--help"})
@@ -109,6 +115,8 @@ def _dispatch(argv: Sequence[str]) -> int:
         _tell_version(["--help"] if rest[:1] == ["help"] else rest)
     elif name == "help":
         print(_overview(), end="")
+    elif name == "dossier":
+        _make_dossier(["--help"] if rest[:1] == ["help"] else _with_job(rest))
     elif name in _ABOUT_A_JOB:
         _run(verbs.verb(name), ["--help"] if rest[:1] == ["help"] else _with_job(rest))
     elif name in verbs.NAMES or name in verbs.ALIASES:
@@ -124,6 +132,32 @@ def _dispatch(argv: Sequence[str]) -> int:
 def _with_job(argv: Sequence[str]) -> list[str]:
     """Return the arguments with a job number that stands first as the option that it means."""
     return ["--job", *argv] if argv and argv[0].isdecimal() else list(argv)
+
+
+def _make_dossier(argv: Sequence[str]) -> None:
+    """Write all that is known of one job into a directory or a tar file."""
+    from sonar.cli.dossier import dossier_of, save
+    from sonar.cli.options import parse
+    from sonar.verbs.parameters import options_of, query_of
+
+    verb = verbs.verb("job")
+    shared = [option for option in options_of(verb) if option.name in {"from", "to", "host", "user", "job"}]
+    local = [option for option in _SOURCE if option.name in {"data-path", "jobanalyzer-dir", "cluster"}]
+    options = (*local, *shared, _CONFIG, _PSEUDONYMS, _INTO)
+    given = parse("sonalyze dossier", _DOSSIER, options, argv)
+    if given is None:
+        return
+    question = dict(given.options)
+    if "output" not in question:
+        raise UsageError("Option --output is required")
+    where = Path(question.pop("output")[0])
+    pseudonyms = bool(question.pop("pseudonyms", ()))
+    where_from = (*local, _CONFIG)
+    source = {option.name: question.pop(option.name)[0] for option in where_from if option.name in question}
+    if "jobanalyzer-dir" not in source:
+        source = with_defaults({"data-path": "", **source}, _defaults(), files=bool(given.files), takes_config=True)
+    query, _fmt = query_of(verb, question, **_source(verb, source, given.files), now=present())
+    save(dossier_of(query, pseudonyms=pseudonyms), where)
 
 
 def _tell_version(argv: Sequence[str]) -> None:
@@ -159,6 +193,7 @@ def _overview() -> str:
             "",
             "Verbs:",
             *verb_lines,
+            f"  dossier     {_DOSSIER}",
             "  version     Print version and features",
             "  help        Print this, or the options of a verb: sonalyze help jobs",
             "",

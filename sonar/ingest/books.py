@@ -82,6 +82,12 @@ class Books:
         self._known.update(lines)
         return [Append(arrivals_path(cluster, day), data) for cluster, data in lines.items()]
 
+    def rejected(self, cluster: ClusterName, endpoint: str, taken: Taken, now: int) -> Append:
+        """Return the line of a message of which nothing is stored, which is not to be sent again."""
+        why = taken.complaint[:_LONGEST_WHY]
+        arrival = Arrival(now, cluster, taken.host, endpoint, taken.status, dropped=taken.dropped, why=why)
+        return Append(arrivals_path(cluster, utc_day(now)), arrival_line(arrival))
+
     def refused(
         self, cluster: ClusterName, host: str, endpoint: str, status: int, why: str, remote: str, dropped: int = 0
     ) -> None:

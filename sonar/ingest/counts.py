@@ -35,6 +35,12 @@ class Counts:
         self.spans[bisect_left(_BOUNDS, span_s)] += 1
         self.total_s += span_s
 
+    def took(self, endpoint: str, stored: int, dropped: int) -> None:
+        """Count records that came in another way than by a request."""
+        self.stored[endpoint] += stored
+        if dropped:
+            self.dropped[endpoint] += dropped
+
     def refused(self, endpoint: str, status: int, dropped: int = 0) -> None:
         """Count a request that was answered with an error."""
         self.requests[endpoint, status] += 1

@@ -66,6 +66,13 @@ def run(options: argparse.Namespace) -> int:
         retry_after_s=options.retry_after,
     )
 
+    consumer = None
+    if options.kafka:
+        from sonar.ingest.kafka import KafkaConsumer, read_properties
+
+        consumer = KafkaConsumer(read_properties(options.kafka), store, books, app.counts, lambda: app.rules)
+        consumer.start()
+
     def reload() -> None:
         """Read settings, aliases and users again; what sockets, store and limits were made from counts at a start."""
         now = _settings(options)
@@ -78,12 +85,14 @@ def run(options: argparse.Namespace) -> int:
         )
 
     async def healthy() -> bool:
-        return store.healthy()
+        return store.healthy() and (consumer is None or consumer.alive)
 
     is_closed = False
 
     async def stop() -> None:
         nonlocal is_closed
+        if consumer is not None:
+            await asyncio.to_thread(consumer.stop)
         await books.close()
         await asyncio.to_thread(store.close)
         is_closed = True

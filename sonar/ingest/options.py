@@ -24,6 +24,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--aliases", type=Path, metavar="FILE", help="other names of clusters, JSON")
     add("--topic-prefix", metavar="NAME", action="append", help="take topics with this prefix too")
     add("--kprox", metavar="PATH", help="take messages in the framing of a Kafka proxy there")
+    add("--kafka", type=Path, metavar="FILE", help="take messages of Kafka too; properties for librdkafka")
     add("--csv-day", choices=("local", "utc"), help="day of a CSV record: by its own UTC offset (default), or UTC")
     add("--json-day", choices=("utc", "local"), help="day of an envelope: UTC (default), or by its own UTC offset")
     add("--fsync", choices=("group", "none"), default="group", help="when an upload is answered (default: on disk)")

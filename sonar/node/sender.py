@@ -121,8 +121,8 @@ def _server(options: argparse.Namespace, cluster: str) -> "Server":
         cluster,
         auth_file=options.auth_file or _credential("upload-auth"),
         ca_cert=options.ca_cert,
-        client_cert=options.cert,
-        client_key=options.key,
+        client_cert=options.cert or _credential("upload-cert"),
+        client_key=options.key or (None if options.cert else _credential("upload-key")),
     )
     if server.password_in_clear:
         _log.warning("the password goes over the network in clear, going on; an https --url would hide it")

@@ -20,7 +20,18 @@ from pathlib import Path
 from sonar.errors import SonarError
 from sonar.names import ClusterName, resolve_cluster
 
-__all__ = ["ANY", "Entry", "Hash", "Identity", "PasswordFile", "Role", "check_name", "line_of", "read_entries"]
+__all__ = [
+    "ANY",
+    "Entry",
+    "Hash",
+    "Identity",
+    "PasswordFile",
+    "Role",
+    "check_name",
+    "is_credential",
+    "line_of",
+    "read_entries",
+]
 
 ANY = "*"
 """In a list of clusters or accounts: all of them."""
@@ -277,7 +288,7 @@ def _read(path: Path) -> str:
             content = file.read(_LARGEST_FILE + 1)
     except OSError as error:
         raise SonarError(f"cannot read password file '{path}': {error.strerror}") from None
-    if not _is_credential(path):
+    if not is_credential(path):
         if (mode := stat.S_IMODE(status.st_mode)) & 0o077:
             raise SonarError(f"password file '{path}' is open to group or others (mode {mode:04o}): chmod 600 it")
         if status.st_uid not in {0, os.geteuid()}:
@@ -290,7 +301,8 @@ def _read(path: Path) -> str:
         raise SonarError(f"password file '{path}' is not UTF-8") from None
 
 
-def _is_credential(path: Path) -> bool:
+def is_credential(path: Path) -> bool:
+    """Whether a file is one that systemd has put there for this service alone."""
     directory = os.environ.get("CREDENTIALS_DIRECTORY")
     return bool(directory) and path.resolve().is_relative_to(Path(directory or "").resolve())
 

@@ -30,8 +30,9 @@ _OF_JOBS = frozenset(
 class Story:
     """What there is to tell of one job: its row of `jobs`, a row a host, and the figures that notes are made from."""
 
-    def __init__(self, whole: "Mapping[str, Any]", by_host: "pa.Table", nodes: "NodeTable | None") -> None:
-        self.whole = whole
+    def __init__(self, row: "pa.Table", by_host: "pa.Table", nodes: "NodeTable | None") -> None:
+        self.row = row
+        self.whole: Mapping[str, Any] = row.to_pylist()[0]
         self.by_host = by_host
         self.nodes = nodes
         self.figures = self._figures()
@@ -74,18 +75,18 @@ class Story:
 def story_of(query: "Query") -> Story:
     """Return the story of the one job that is asked about, of several with its number the last. Raise SonarError."""
     from sonar.verbs import verb
+    from sonar.verbs.parameters import check_options
 
     if query.filter.jobs is None or len(query.filter.jobs) != 1:
         raise SonarError("Exactly one job number is required: sonalyze job NUMBER")
     jobs = verb("jobs")
-    options = {option.name: False if option.type.value == "flag" else option.default for option in jobs.options}
-    options |= {option.name: () for option in jobs.options if option.repeat}
-    options["min-samples"] = 1
+    options = check_options(jobs, {"min-samples": ["1"]})
     asked = replace(query, options=options, fields=_OF_JOBS, where=None, sort=())
-    rows = jobs.run(asked).rows.to_pylist()
-    if not rows:
+    rows = jobs.run(asked).rows
+    if len(rows) == 0:
         raise SonarError(f"No samples of job {next(iter(query.filter.jobs))} in this time: see --from and --user")
-    whole = rows[-1]
+    row = rows.slice(len(rows) - 1)
+    whole = row.to_pylist()[0]
     parts = jobs.run(replace(asked, options=options | {"merge-none": True})).rows
     keep = [
         set(row["host"]) <= set(whole["host"]) and row["start"] >= whole["start"] and row["end"] <= whole["end"]
@@ -93,7 +94,7 @@ def story_of(query: "Query") -> Story:
     ]
     import pyarrow as pa
 
-    return Story(whole, parts.filter(pa.array(keep, pa.bool_())), query.nodes)
+    return Story(row, parts.filter(pa.array(keep, pa.bool_())), query.nodes)
 
 
 def run(query: "Query") -> Result:

@@ -196,11 +196,10 @@ def _sort(verb: Verb, given: Mapping[str, Sequence[str]]) -> "tuple[SortKey, ...
 
 def _value(option: Option, texts: Sequence[str]) -> Any:
     """Return the parsed value of one of a verb's own options."""
-    values = tuple(_parsed(option, text) for text in texts)
     if option.repeat:
-        return values
-    if values:
-        return values[0]
+        return tuple(_parsed(option, part) for text in texts for part in text.split(","))
+    if texts:
+        return _parsed(option, texts[0])
     if option.required:
         raise UsageError(f"Option --{option.name} is required")
     return False if option.type is OptionType.FLAG else option.default
@@ -295,7 +294,7 @@ def _listed(name: str, given: Mapping[str, Sequence[str]]) -> frozenset[str]:
 
 def _host_patterns(texts: Sequence[str] | None) -> HostPatterns | None:
     try:
-        return HostPatterns.parse(texts) if texts else None
+        return HostPatterns.parse(part for text in texts for part in text.split(";")) if texts else None
     except SonarError as error:
         raise SonarError(f"Invalid value for --host: {error}") from None
 

@@ -13,16 +13,17 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 import sonar
 from sonar import verbs
 from sonar.serve.passwords import Identity, Role
 from sonar.times import present
-from sonar.web import login
+from sonar.web import login, v2
 from sonar.web.answers import answer
 from sonar.web.assets import asset_of, assets
 from sonar.web.endpoint import Content, Endpoint, NotFoundError, Style, Work, failure, security_headers
@@ -41,6 +42,7 @@ __all__ = ["application"]
 
 _YEAR_S = 365 * 86400
 _POSTS = ("POST",)
+_SOMEBODY = "somebody-who-watches"  # stands in a page that is made for many, where the name of one will be
 
 
 def application(site: "Site") -> "Starlette":
@@ -66,10 +68,17 @@ def application(site: "Site") -> "Starlette":
     for name in (*verbs.NAMES, *verbs.ALIASES):
         add(f"/{name}", partial(_answer, name, as_json_string=False))
         add(f"/api/v0/{name}", partial(_answer, name, as_json_string=True), style=Style.JSON)
+    for one in v2.PATHS:
+        add(f"/api/v2{one.path}", partial(_v2, one.path), style=Style.JSON)
     add("/version", _version, needs=None)
     add("/metrics", _metrics, needs=Role.SUPPORT)
     add("/openapi.json", _openapi, style=Style.JSON, needs=None)
     add("/login", _login, style=Style.PAGE, needs=None, methods=("GET", "HEAD", "POST"))
+    if site.provider is not None:
+        from sonar.web import oidc
+
+        add("/login/oidc", oidc.begin, style=Style.PAGE, needs=None)
+        add("/login/oidc/back", oidc.come_back, style=Style.PAGE, needs=None)
     add("/logout", login.log_out, style=Style.PAGE, needs=None, methods=_POSTS)
     add("/static/{name:path}", _static, needs=None)
     add("/q/{name:path}", _site_page)
@@ -87,26 +96,37 @@ async def _answer(verb: str, site: "Site", request: "Request", who: Identity, *,
     return Work(Lane.QUESTION, answer, (site.clusters, who, present(), verb, parameters, accept, as_json_string))
 
 
-async def _page(page: Page, site: "Site", request: "Request", who: Identity) -> Work:
-    snapshot = None
-    if page.snapshot is not None:
-        from sonar.web.questions import Asker
-
-        cluster = Asker(site.clusters, who, 0).cluster(request.path_params["cluster"])
-        snapshot = await site.snapshots.get(page.snapshot, cluster)
+async def _v2(path: str, site: "Site", request: "Request", who: Identity) -> Work:
+    cluster = request.path_params.get("cluster")
     parameters = request.query_params.multi_items()
-    arguments: tuple[Any, ...] = (
-        page.path,
-        site.clusters,
-        who,
-        present(),
-        dict(request.path_params),
-        parameters,
-        snapshot,
-    )
-    if page.of_server is not None:
-        arguments = (*arguments, page.of_server(site))
-    return Work(Lane.PAGE, show, arguments)
+    return Work(Lane.QUESTION, v2.v2_answer, (site.clusters, who, present(), path, cluster, parameters))
+
+
+async def _page(page: Page, site: "Site", request: "Request", who: Identity) -> Content | Work:
+    if page.snapshot is not None:
+        return await _shared_page(page, site, request, who)
+    parameters = request.query_params.multi_items()
+    arguments = (page.path, site.clusters, who, present(), dict(request.path_params), parameters, None)
+    return Work(Lane.PAGE, show, (*arguments, page.of_server(site) if page.of_server is not None else None))
+
+
+async def _shared_page(page: Page, site: "Site", request: "Request", who: Identity) -> Content:
+    """Return a page that is the same for all who may see the cluster, but for the name in its corner."""
+    from sonar.web.questions import Asker
+
+    assert page.snapshot is not None
+    cluster = Asker(site.clusters, who, 0).cluster(request.path_params["cluster"])
+    snapshot = await site.snapshots.get(page.snapshot, cluster)
+    parameters = request.query_params.multi_items()
+    somebody = replace(who, name=_SOMEBODY if who.name else "", clusters=frozenset())
+    arguments = (page.path, site.clusters, somebody, present(), {"cluster": cluster}, parameters, snapshot)
+
+    async def make() -> bytes:
+        async with site.workers.run(Lane.PAGE, show, *arguments) as answer:
+            return b"".join([piece async for piece in answer.pieces()])
+
+    html = await site.snapshots.page((page.path, cluster, tuple(parameters), who.role, bool(who.name)), snapshot, make)
+    return Content(html.replace(_SOMEBODY.encode(), quote(who.name, "").encode()), page.media_type)
 
 
 async def _version(_site: "Site", _request: "Request", _who: Identity) -> Content:

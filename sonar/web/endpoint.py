@@ -6,6 +6,7 @@ A handler returns a small `Content`, or `Work` for a process. A client that goes
 
 import asyncio
 import contextlib
+import gzip
 import hashlib
 import json
 import logging
@@ -22,6 +23,7 @@ from sonar.log import Throttle
 from sonar.serve.identities import TooBusyError, TooManyFailuresError
 from sonar.serve.passwords import Identity, Role
 from sonar.web.login import Redirect, UnauthorizedError, asker_of
+from sonar.web.nursery import SMALLEST_COMPRESSED
 from sonar.web.privacy import ForbiddenError
 from sonar.web.workers import Answer, BusyError, Lane, LostError, TooLargeError, TooSlowError
 
@@ -116,6 +118,10 @@ class Endpoint:
             await self._answer(Request(scope, receive), exchange)
         except ClientGoneError:
             exchange.status = 499  # as nginx calls it
+        except asyncio.CancelledError:  # the server stops, and has waited long enough
+            if not exchange.begun:
+                wait = {"retry-after": str(_RETRY_AFTER_S)}
+                await exchange.send(failure(Style.PLAIN, HTTPStatus.SERVICE_UNAVAILABLE, "stopping", wait))
         finally:
             self.site.metrics.count(self.path, exchange.status, time.monotonic() - started)
 
@@ -251,9 +257,10 @@ class _Exchange:
 
     async def send(self, content: Content) -> None:
         """Send an answer that is ready."""
-        await self._send_whole(
-            content.status, content.media_type, content.headers, content.body, private=content.private
-        )
+        body, headers = content.body, content.headers
+        if self.takes_gzip and len(body) >= SMALLEST_COMPRESSED and "content-encoding" not in headers:
+            body, headers = gzip.compress(body, 4, mtime=0), {**headers, "content-encoding": "gzip"}
+        await self._send_whole(content.status, content.media_type, headers, body, private=content.private)
 
     async def pass_on(self, answer: Answer, headers: Mapping[str, str]) -> None:
         """Send what a process answers, whole if it is short, else as it comes."""
@@ -285,7 +292,7 @@ class _Exchange:
             fields["etag"] = tag
             if tag in self._known_tags or "*" in self._known_tags:
                 status, body = 304, b""
-                fields.pop("Content-Encoding", None)
+                fields = {name: value for name, value in fields.items() if name.lower() != "content-encoding"}
         if private:  # the tag is for scripts that keep an answer themselves
             fields.setdefault("cache-control", "no-store")
         if status != 304:

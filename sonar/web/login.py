@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from sonar.web.endpoint import Content
     from sonar.web.site import Site
 
-__all__ = ["Redirect", "Sessions", "UnauthorizedError", "asker_of", "local_path", "log_in", "log_out", "login_page"]
+__all__ = [
+    "Redirect", "Sessions", "UnauthorizedError", "asker_of", "is_secure", "local_path", "log_in", "log_out",
+    "login_page", "serializer_of",
+]  # fmt: skip
 
 SESSION_S = 12 * 3600
 _LONGEST_FORM = 8 << 10
@@ -48,20 +51,13 @@ class Sessions:
     def __init__(self, site: "Site") -> None:
         self._site = site
 
-    def _serializer(self) -> "URLSafeTimedSerializer":
-        from itsdangerous import URLSafeTimedSerializer
-
-        return URLSafeTimedSerializer(
-            self._site.session_key, salt="sonar session", signer_kwargs={"digest_method": hashlib.sha256}
-        )
-
     def cookie(self, who: Identity, request: "Request", *, provider: str = "") -> str:
         """Return the Set-Cookie header of somebody who has proved who that is."""
         facts: dict[str, Any] = {"n": who.name, "s": self._stamp(who.name)}
         if provider:
             facts = {"n": who.name, "p": provider, "r": str(who.role)}
             facts |= {"c": sorted(who.clusters), "a": sorted(who.own_accounts)}
-        return _cookie(request, self._serializer().dumps(facts), SESSION_S)
+        return _cookie(request, serializer_of(self._site.session_key, "session").dumps(facts), SESSION_S)
 
     def who(self, request: "Request") -> Identity | None:
         """Return whom the request's cookie proves; None if it has none that is right."""
@@ -71,7 +67,7 @@ class Sessions:
         try:
             jar.load(request.headers.get("cookie", ""))
             value = jar[cookie_name(request)].value
-            facts = self._serializer().loads(value, max_age=SESSION_S)
+            facts = serializer_of(self._site.session_key, "session").loads(value, max_age=SESSION_S)
         except (BadData, KeyError, ValueError):
             return None
         except Exception:  # of http.cookies, for odd headers
@@ -92,6 +88,13 @@ class Sessions:
         known = self._site.identities.known(name) if self._site.identities is not None else None
         secret = known[1] if known else b""
         return hmac.new(self._site.session_key, secret, hashlib.sha256).hexdigest()[:24]
+
+
+def serializer_of(key: bytes, purpose: str) -> "URLSafeTimedSerializer":
+    """Return what signs cookies of a purpose, and knows the age of a signature."""
+    from itsdangerous import URLSafeTimedSerializer
+
+    return URLSafeTimedSerializer(key, salt=f"sonar {purpose}", signer_kwargs={"digest_method": hashlib.sha256})
 
 
 async def asker_of(site: "Site", request: "Request", *, needed: bool) -> Identity:
@@ -163,15 +166,15 @@ async def log_out(_site: "Site", request: "Request", _who: Identity) -> "Content
 
 def cookie_name(request: "Request") -> str:
     """Return the name of the cookie. With `__Host-` no other host and no unencrypted page can set it (RFC 6265bis)."""
-    return "__Host-sonar" if _is_secure(request) else "sonar"
+    return "__Host-sonar" if is_secure(request) else "sonar"
 
 
 def _cookie(request: "Request", value: str, max_age: int) -> str:
-    secure = "; Secure" if _is_secure(request) else ""
+    secure = "; Secure" if is_secure(request) else ""
     return f"{cookie_name(request)}={value}; Path=/; Max-Age={max_age}; HttpOnly; SameSite=Strict{secure}"
 
 
-def _is_secure(request: "Request") -> bool:
+def is_secure(request: "Request") -> bool:
     return request.url.scheme == "https" or request.headers.get("x-forwarded-proto", "") == "https"
 
 

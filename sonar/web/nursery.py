@@ -25,13 +25,13 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-__all__ = ["FRAME", "MESSAGE", "Frame", "Reply", "Task"]
+__all__ = ["FRAME", "MESSAGE", "SMALLEST_COMPRESSED", "Frame", "Reply", "Task"]
 
 MESSAGE = struct.Struct("!cI")  # to the nursery: what, of which number
 FRAME = struct.Struct("!cI")  # from a process: what, how many bytes follow
 
 _PIECE = 1 << 16
-_SMALLEST_COMPRESSED = 1400  # what fits one packet anyway is not worth compressing
+SMALLEST_COMPRESSED = 1400  # what fits one packet anyway is not worth compressing
 _NICENESS = 10
 _FAILED = 70  # exit status, sysexits(3): an error of the program itself
 
@@ -116,7 +116,7 @@ class Reply:
         if self._head is None:
             raise RuntimeError("an answer without a head")
         status, media_type, headers = self._head
-        if self.gzip and len(self._held) >= _SMALLEST_COMPRESSED and not media_type.startswith("application/gzip"):
+        if self.gzip and len(self._held) >= SMALLEST_COMPRESSED and not media_type.startswith("application/gzip"):
             self._compressor = zlib.compressobj(4, zlib.DEFLATED, 31)
             headers = {**headers, "Content-Encoding": "gzip"}
         self._sent_head = True
@@ -137,6 +137,7 @@ def main(control: socket.socket) -> None:
     gc.collect()
     gc.freeze()  # the collector would touch, and so copy, every page that all processes share
     children: dict[int, int] = {}  # number -> file descriptor of the process
+    killed: set[int] = set()
     with selectors.DefaultSelector() as selector:
         selector.register(control, selectors.EVENT_READ)
         while True:
@@ -153,12 +154,18 @@ def main(control: socket.socket) -> None:
                         children[number] = descriptor
                         selector.register(descriptor, selectors.EVENT_READ, number)
                     elif what == b"K" and number in children:
+                        killed.add(number)
                         signal.pidfd_send_signal(children[number], signal.SIGKILL)
                 else:
                     descriptor = children.pop(key.data)
                     selector.unregister(descriptor)
-                    os.waitid(os.P_PIDFD, descriptor, os.WEXITED)
+                    ended = os.waitid(os.P_PIDFD, descriptor, os.WEXITED)
                     os.close(descriptor)
+                    if ended is not None and ended.si_code != os.CLD_EXITED and key.data not in killed:
+                        print(
+                            f"sonalyzed: an analysis was ended by signal {ended.si_status}", file=sys.stderr, flush=True
+                        )
+                    killed.discard(key.data)
 
 
 def _receive(control: socket.socket) -> tuple[bytes, list[int]]:

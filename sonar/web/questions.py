@@ -1,7 +1,7 @@
 """Asking a verb on somebody's behalf: the only way from the server, its pages and its interfaces to an analysis."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from sonar.web.privacy import narrowed, restricted
 if TYPE_CHECKING:
     from sonar.render.formats import Format
     from sonar.serve.passwords import Identity
+    from sonar.web.shared import SharedScans
 
 __all__ = ["Answered", "Asker", "question_of"]
 
@@ -49,6 +50,7 @@ class Asker:
     clusters: Clusters
     who: "Identity"
     now: int
+    shared: "SharedScans | None" = None  # where several verbs are asked about the same time
 
     def cluster_names(self) -> list[ClusterName]:
         """Return the clusters that this one may ask about."""
@@ -85,6 +87,8 @@ class Asker:
             nodes = clusters.nodes(cluster) if verb.takes_config else None
             reports = self.reports_of(cluster)
         query, fmt = query_of(verb, question, data=data, nodes=nodes, clusters=clusters, reports=reports, now=self.now)
+        if self.shared is not None and cluster is not None:
+            query = replace(query, scan=self.shared.of(cluster, query))
         # Rows that are not to be seen go before anything else looks at rows: no count or order may tell of them.
         result = restricted(verb, verb.run(query), self.who, aliases=clusters.aliases())
         return Answered(verb, chosen(verb, result, query), fmt)

@@ -43,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     who = made.add_mutually_exclusive_group()
     who.add_argument("--password-file", type=Path, metavar="FILE", help="who may ask, see sonar-passwords(5)")
     who.add_argument("--allow-anonymous", action="store_true", help="let everybody ask")
+    made.add_argument("--oidc", type=Path, metavar="FILE", help="another place where people log in, see sonalyzed(8)")
     made.add_argument("--session-key", type=Path, metavar="FILE", help="what signs cookies (credential session-key)")
     limits = made.add_argument_group("what questions may take")
     limits.add_argument("--queries", type=_count, default=2, metavar="N", help="run so many at a time (%(default)s)")
@@ -59,7 +60,9 @@ def main(argv: Sequence[str]) -> int:
     """Serve until told to stop."""
     args = parser().parse_args(argv)
     log.setup("sonalyzed", verbose=args.verbose)
-    if args.password_file is None and not args.allow_anonymous:
+    if args.oidc is not None and args.allow_anonymous:
+        raise UsageError("--allow-anonymous and --oidc exclude each other")
+    if args.password_file is None and args.oidc is None and not args.allow_anonymous:
         raise UsageError("who may ask? Want --password-file FILE, or --allow-anonymous")
     for option in ("data", "cluster_config", "reports", "site_pages"):
         directory = getattr(args, option)
@@ -100,13 +103,17 @@ def _site(args: argparse.Namespace) -> "Site":
         args.cluster_config and args.cluster_config.absolute(),
         args.reports and args.reports.absolute(),
     )
-    identities = None if args.allow_anonymous else Identities.load(args.password_file)
+    identities = None if args.password_file is None else Identities.load(args.password_file)
     if identities is not None and identities.warning:
         logging.getLogger(__name__).warning("%s", identities.warning)
     limits = WorkLimits(
         questions=args.queries, waiting=args.waiting, time_s=args.query_time, memory_bytes=args.query_memory
     )
     site = Site(clusters, identities, limits, args.site_pages and args.site_pages.absolute())
+    if args.oidc is not None:
+        from sonar.web.oidc import Provider
+
+        site.provider = Provider.load(args.oidc)
     if (key := _session_key(args.session_key)) is not None:
         site.session_key = key
     return site

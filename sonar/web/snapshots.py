@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,13 +18,17 @@ from sonar.names import ClusterName
 from sonar.serve.passwords import Identity, Role
 from sonar.times import present
 from sonar.web.questions import Asker
+from sonar.web.shared import SharedScans
 from sonar.web.workers import Lane, Workers
 
 __all__ = ["FRESH_S", "Snapshots"]
 
 FRESH_S = 30.0  # a new sample of a node comes every minute or every five
+_LEAST_PAUSE = 8  # times what a snapshot took: computing them may take a small part of the machine only
+_PAGE_FRESH_S = 10.0  # pages tell ages in minutes
 _OLDEST_S = 300.0  # what nobody has looked at for so long is made again before it is shown
 _MOST_KEPT = 200
+_MOST_PAGES = 20  # of up to a megabyte
 
 _log = logging.getLogger("sonalyzed")
 
@@ -35,6 +39,7 @@ Maker = Callable[[Asker, ClusterName], Any]
 class _Kept:
     value: Any
     made: float  # monotonic
+    fresh_s: float = FRESH_S
 
 
 class Snapshots:
@@ -44,6 +49,8 @@ class Snapshots:
         self._workers = workers
         self._clusters = clusters
         self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
+        self._pages: OrderedDict[tuple[object, ...], _Kept] = OrderedDict()
+        self._rendering: dict[tuple[object, ...], asyncio.Future[bytes]] = {}
         self._making: dict[tuple[str, str], asyncio.Task[Any]] = {}
 
     async def get(self, maker: Maker, cluster: ClusterName) -> Any:
@@ -51,19 +58,40 @@ class Snapshots:
         key = (f"{maker.__module__}.{maker.__qualname__}", cluster)
         kept = self._kept.get(key)
         age = time.monotonic() - kept.made if kept else float("inf")
-        if kept is not None and age < FRESH_S:
+        if kept is not None and age < kept.fresh_s:
             return kept.value
         making = self._making.get(key)
         if making is None:
             making = self._making[key] = asyncio.create_task(self._make(key, maker, cluster))
             making.add_done_callback(lambda task: self._made(key, task))
-        if kept is not None and age < _OLDEST_S:
+        if kept is not None and age < max(_OLDEST_S, 2 * kept.fresh_s):
             return kept.value
         return await asyncio.shield(making)
 
+    async def page(self, key: tuple[object, ...], snapshot: Any, make: Callable[[], Awaitable[bytes]]) -> bytes:
+        """Return a page about a snapshot, made once in some seconds for all who see the same of it."""
+        kept = self._pages.get(key)
+        if kept is not None and kept.value[0] is snapshot and time.monotonic() - kept.made < _PAGE_FRESH_S:
+            return bytes(kept.value[1])
+        rendering = self._rendering.get(key)
+        if rendering is None:
+            rendering = self._rendering[key] = asyncio.ensure_future(make())
+            rendering.add_done_callback(lambda task: self._rendered(key, snapshot, task))
+        return await asyncio.shield(rendering)
+
+    def _rendered(self, key: tuple[object, ...], snapshot: Any, task: "asyncio.Future[bytes]") -> None:
+        self._rendering.pop(key, None)
+        if not task.cancelled() and task.exception() is None:
+            self._pages[key] = _Kept((snapshot, task.result()), time.monotonic())
+            self._pages.move_to_end(key)
+            while len(self._pages) > _MOST_PAGES:
+                self._pages.popitem(last=False)
+
     async def _make(self, key: tuple[str, str], maker: Maker, cluster: ClusterName) -> Any:
-        value = await self._workers.value(Lane.PAGE, _made_of, maker, self._clusters, cluster, present())
-        self._kept[key] = _Kept(value, time.monotonic())
+        started = time.monotonic()
+        value = await self._workers.value(Lane.SNAPSHOT, _made_of, maker, self._clusters, cluster, present())
+        took = time.monotonic() - started
+        self._kept[key] = _Kept(value, time.monotonic(), max(FRESH_S, _LEAST_PAUSE * took))
         self._kept.move_to_end(key)
         while len(self._kept) > _MOST_KEPT:
             self._kept.popitem(last=False)
@@ -77,4 +105,4 @@ class Snapshots:
 
 
 def _made_of(maker: Maker, clusters: Clusters, cluster: ClusterName, now: int) -> Any:
-    return maker(Asker(clusters, Identity("", Role.SUPPORT), now), cluster)
+    return maker(Asker(clusters, Identity("", Role.SUPPORT), now, SharedScans()), cluster)

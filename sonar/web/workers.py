@@ -50,6 +50,7 @@ class Lane(Enum):
 
     QUESTION = "question"  # of the HTTP interface: may be anything, yields to the others
     PAGE = "page"
+    SNAPSHOT = "snapshot"  # what many pages are made of
     CHECK = "check"  # of the server by itself
 
 
@@ -95,6 +96,7 @@ class Workers:
         self._slots = {
             Lane.QUESTION: asyncio.Semaphore(limits.questions),
             Lane.PAGE: asyncio.Semaphore(limits.pages),
+            Lane.SNAPSHOT: asyncio.Semaphore(1),
             Lane.CHECK: asyncio.Semaphore(2),
         }
         self._numbers = count(1)
@@ -148,7 +150,7 @@ class Workers:
 
         Raise BusyError, TooSlowError, TooLargeError, LostError, or the SonarError that the function raised.
         """
-        task = Task(function, arguments, self.limits.memory_bytes, lane is Lane.QUESTION, gzip)
+        task = Task(function, arguments, self.limits.memory_bytes, lane in (Lane.QUESTION, Lane.SNAPSHOT), gzip)
         async with self._slot(lane):
             number = next(self._numbers)
             outcome = "cancelled"

@@ -81,7 +81,8 @@ def test_no_password_is_in_processes_journal_answers_metrics_and_log(server: Inf
             assert secret not in content, f"{secret!r} in {place}"
 
 
-def test_sender_with_a_certificate_needs_no_password(start: Starter, tmp_path: Path) -> None:
+@pytest.mark.parametrize("by_credentials", [False, True])
+def test_sender_with_a_certificate_needs_no_password(start: Starter, tmp_path: Path, *, by_credentials: bool) -> None:
     tls = tmp_path / "tls"
     certificates.make_authority(tls, "Test")
     certificates.make_server_certificate(tls, "server", ["localhost"])
@@ -96,9 +97,17 @@ def test_sender_with_a_certificate_needs_no_password(start: Starter, tmp_path: P
         "--url",
         f"https://localhost:{server.port}",
     ]
-    sender += ["--cluster", CLUSTER, "--ca-cert", tls / "ca.crt", "--cert", tls / "node.crt", "--key", tls / "node.key"]
+    sender += ["--cluster", CLUSTER, "--ca-cert", tls / "ca.crt"]
     sender += ["--spool", tmp_path / "spool", "--once", "--stdin", "--patience", "5"]
     environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    if by_credentials:  # as the service manager hands them over
+        credentials = tmp_path / "credentials"
+        credentials.mkdir()
+        for kind, suffix in (("cert", "crt"), ("key", "key")):
+            (credentials / f"upload-{kind}").write_bytes((tls / f"node.{suffix}").read_bytes())
+        environment["CREDENTIALS_DIRECTORY"] = str(credentials)
+    else:
+        sender += ["--cert", tls / "node.crt", "--key", tls / "node.key"]
     done = subprocess.run(sender, input=LINE, capture_output=True, timeout=60, check=False, env=environment)
     assert (done.returncode, done.stderr) == (0, b"")
     assert server.stop() == 0

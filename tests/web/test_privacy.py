@@ -52,7 +52,7 @@ def test_no_format_of_any_verb_tells_of_others(server: Server, jobs_of_others: d
     ]  # fmt: skip
     questions = [*((words, "") for words in formats), *(("&fmt=json,user,cmd,host", text) for text in filters)]
     for name in verbs.NAMES:
-        more = "&interval=5" if name == "uptime" else ""
+        more = {"uptime": "&interval=5", "report": "&report-name=x"}.get(name, "")
         for at, (words, condition) in enumerate(questions):
             interface = "/api/v0" if at % 3 == 1 else ""
             path = f"{interface}/{name}?cluster={CLUSTER}&host=gpu-2{words}{condition}{more}"
@@ -97,6 +97,21 @@ def test_profiles_of_others_are_as_if_there_were_none(
 
     for number in list(jobs_of_others)[:3]:
         assert about(number) == about(987654321)
+
+
+def test_what_is_told_of_one_job_is_told_to_its_owner_only(
+    server: Server, jobs_of_others: dict[int, tuple[str, str]]
+) -> None:
+    number, (other, host) = next(iter(jobs_of_others.items()))
+    for name in set(verbs.NAMES) & {"job", "explain", "dossier", "profile"}:
+        for words in ("", "&fmt=json,default", "&fmt=csv,default", f"&host={host}", f"&user={other}"):
+            path = f"/{name}?cluster={CLUSTER}&from=3d&job={{}}{words}"
+            mine, unknown = (server.get(path.format(job), login=LOGIN) for job in (number, 987654321))
+            assert mine.status == unknown.status, (path, mine.data)
+            text = mine.data.decode().replace(str(number), "N").replace(f"{other!r}", "").replace(f"{host!r}", "")
+            assert_nobody_else(text, path)
+            if "user=" not in words:
+                assert text == unknown.data.decode().replace("987654321", "N").replace(f"{host!r}", "")
 
 
 def test_arrow_and_compressed_answers(server: Server) -> None:
