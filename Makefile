@@ -33,7 +33,7 @@ INSTALL_VENV := $(DESTDIR)$(LIBDIR)/venv
 
 # ---- targets that are promised -------------------------------------------------------------------------------------
 
-.PHONY: all help demo check lint generate bench torture install install-venv install-files wheelhouse uninstall clean deps deps-check test
+.PHONY: all help demo check lint generate bench torture install install-venv install-files wheelhouse deb deb-only rpm uninstall clean deps deps-check test
 
 all: .venv/.complete  ## a virtual environment in .venv with everything installed
 
@@ -120,7 +120,8 @@ WITH_SYSTEM := $(if $(SYSTEM_SITE_PACKAGES),--system-site-packages)
 install: install-venv install-files  ## into PREFIX (/usr/local), honouring DESTDIR; enables and starts nothing
 	@[ -n "$(DESTDIR)" ] || { systemd-sysusers; systemd-tmpfiles --create sonar-server.conf; journalctl --update-catalog; \
 	  ! [ -d /run/systemd/system ] || systemctl daemon-reload; \
-	  echo "Installed. Next: sonarctl doctor, which says what is still to be done; see sonar(7)."; }
+	  echo "Installed. Next, as sonar(7) has it: sonarctl cert ca; sonarctl cert server HOST; sonarctl cluster add NAME;"; \
+	  echo "sonarctl passwd add YOU --query --role admin; systemctl enable --now sonar.target; sonarctl doctor"; }
 
 # A private environment made from the system's interpreter. Of its bin only the interpreter is used, so the tree may be
 # staged and moved; what names the stage is removed. Services cannot write bytecode, so it is made here. It takes the
@@ -170,6 +171,36 @@ wheelhouse: all  ## wheels of everything in build/wheelhouse; there: make instal
 	.venv/bin/pip wheel --quiet --use-pep517 --wheel-dir build/wheelhouse . 'pip>=23' 'setuptools>=65' wheel
 	rm -f build/wheelhouse/sonar_server-*.whl
 	@echo "build/wheelhouse has $$(ls build/wheelhouse | wc -l) wheels for $$($(VENV_PYTHON) -V) on $$(uname -m). Take this directory and the wheels there."
+
+# ---- packages ------------------------------------------------------------------------------------------------------
+
+VERSION = $(shell $(PYTHON) -c 'import sonar; print(sonar.__version__)')
+DEB_ARCH = $(shell dpkg --print-architecture)
+DEB_TREE ?= build/deb
+DEB_FILE ?= build/sonar-server_$(VERSION)_$(DEB_ARCH).deb
+ENABLED := $(shell sed -n 's/^enable //p' units/sonar-server.preset)
+PYTHON_MINOR = $(shell $(PYTHON) -c 'import sys; print(sys.version_info.minor)')
+
+# The environment goes into the package as it is: Debian has no package of pyarrow. DEB_TREE may name a tree that
+# `make install PREFIX=/usr DESTDIR=…` has made already.
+deb:  ## a Debian package in build/, of what `make install PREFIX=/usr` makes
+	[ -d "$(DEB_TREE)/usr" ] && [ "$(DEB_TREE)" != build/deb ] || { rm -rf build/deb; $(MAKE) -s install PREFIX=/usr DESTDIR="$(CURDIR)/build/deb"; }
+	$(MAKE) -s deb-only
+
+deb-only:
+	rm -rf "$(DEB_TREE)/DEBIAN" && install -d -m 0755 "$(DEB_TREE)/DEBIAN" build
+	sed -e 's|@VERSION@|$(VERSION)|; s|@ARCH@|$(DEB_ARCH)|; s|@PYTHON@|3.$(PYTHON_MINOR)|' \
+	  -e "s|@PYTHON_NEXT@|3.$$(( $(PYTHON_MINOR) + 1 ))|; s|@SIZE@|$$(du -sk "$(DEB_TREE)" | cut -f1)|" \
+	  packaging/deb/control.in >"$(DEB_TREE)/DEBIAN/control"
+	for f in postinst prerm postrm; do sed 's|@UNITS@|$(ENABLED)|' packaging/deb/$$f >"$(DEB_TREE)/DEBIAN/$$f"; chmod 0755 "$(DEB_TREE)/DEBIAN/$$f"; done
+	echo /etc/sonar/sonar.conf >"$(DEB_TREE)/DEBIAN/conffiles"
+	dpkg-deb --root-owner-group -Zzstd -z$(or $(DEB_LEVEL),3) --build "$(DEB_TREE)" "$(DEB_FILE)" >/dev/null
+	@echo "$(DEB_FILE)"
+
+rpm:  ## an RPM package in build/rpm, on EL 9
+	rm -rf build/rpm && mkdir -p build/rpm/SOURCES
+	git archive --prefix=sonar-server-$(VERSION)/ -o build/rpm/SOURCES/sonar-server-$(VERSION).tar.gz HEAD
+	rpmbuild --define "_topdir $(CURDIR)/build/rpm" --define "version_ $(VERSION)" -bb packaging/rpm/sonar-server.spec
 
 uninstall:  ## remove what install made; data and configuration stay
 	@! [ -z "$(DESTDIR)" ] || ! [ -d /run/systemd/system ] || systemctl disable --now $(patsubst units/%,%,$(filter-out %@.service %@.timer %@.target %.slice,$(UNITS))) 2>/dev/null || true

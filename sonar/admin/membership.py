@@ -89,6 +89,8 @@ def add(place: Place, order: Order) -> str | None:
     if place.start:
         units.systemctl("try-restart", _INGEST)  # its credentials are copied when it starts; no connection is refused
         units.systemctl("enable", "--now", _TARGET.format(name))
+        if any(unit.active == "active" for unit in units.show(["sonar.target"])):
+            units.systemctl("start", "sonar.target")  # what waited for the first password
     _log.info("cluster %s added", name, extra=about(Event.CLUSTER_ADDED, SONAR_CLUSTER=name))
     return password
 

@@ -55,6 +55,7 @@ _REPORTS = Option("report-dir", "where the reports of the cluster are", OptionTy
 _OUTPUT = Option("output", "write to this file instead of standard output", OptionType.PATH, "o", metavar="FILE")
 _WORK = (
     Option("jobs", "work in N processes (the processors, where it is worth it)", OptionType.UINT, metavar="N"),
+    Option("no-rollup", "answer from samples, not from summaries of days", OptionType.FLAG),
     Option("no-columns", "read the log, not the columns that columnize(8) made of it", OptionType.FLAG),
 )
 _VERBOSE = Option("verbose", "tell on stderr what was read and dropped", OptionType.FLAG, "v")
@@ -221,7 +222,7 @@ def _run(verb: Verb, argv: Sequence[str]) -> None:
     source = {option.name: question.pop(option.name)[0] for option in (*_SOURCE, *config) if option.name in question}
     verbose = bool(question.pop("verbose", ()))
     jobs = _jobs(question.pop("jobs", ()))
-    use_columns = not question.pop("no-columns", ())
+    use_columns, use_rollups = (not question.pop(name, ()) for name in ("no-columns", "no-rollup"))
     output = Path(question.pop("output")[0]) if "output" in question else None
     if question.get("fmt", [""])[0].startswith("help"):
         from sonar.render.formats import format_help
@@ -237,7 +238,9 @@ def _run(verb: Verb, argv: Sequence[str]) -> None:
         if "jobanalyzer-dir" not in source and ("remote" in source or "cluster" in source):
             _ask_server(verb, question, source, given.files, out, verbose=verbose)
         else:
-            _answer(verb, question, source, given.files, out, jobs=jobs, use_columns=use_columns, verbose=verbose)
+            _answer(
+                verb, question, source, given.files, out, jobs=jobs, uses=(use_columns, use_rollups), verbose=verbose
+            )
 
 
 def _jobs(texts: Sequence[str]) -> int:
@@ -281,7 +284,7 @@ def _answer(
     out: TextIO,
     *,
     jobs: int,
-    use_columns: bool,
+    uses: tuple[bool, bool],
     verbose: bool,
 ) -> None:
     """Answer from the log tree or from files."""
@@ -296,7 +299,8 @@ def _answer(
         account=_account() if asks_for_own_records(verb, question) else None,
         now=present(),
     )
-    query.scan.jobs, query.scan.use_columns = jobs, use_columns
+    query.scan.jobs = jobs
+    query.scan.use_columns, query.scan.use_rollups = uses
     for word in fmt.unknown:
         print(f"sonalyze: unknown word {word!r} in --fmt, ignoring", file=sys.stderr)
     if fmt.is_binary and out.isatty():
@@ -427,6 +431,7 @@ def _tell_what_was_read(query: "Query", fmt: "Format", rows: int) -> None:
     window, files = query.window, [*query.scan.files, *query.topics.files]
     discarded = query.scan.discarded + query.topics.discarded
     lines = [f"Log files: {len(files)}", *(f"  {path}" for path in files)]
+    lines += [f"Read from: {query.scan.way}"] if query.scan.way else []
     lines += [f"Number of records discarded: {sum(discarded.values())}"]
     lines += [f"  {path}: {number} {reason}" for (path, reason), number in sorted(discarded.items())]
     for name, instant, active in (("From", window.start, window.start_active), ("To", window.end, window.end_active)):

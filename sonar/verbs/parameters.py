@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sonar.analysis.select import RecordFilter
+from sonar.analysis.select import SYSTEM_COMMANDS, RecordFilter
 from sonar.errors import SonarError, UsageError
 from sonar.hosts import HostPatterns
 from sonar.read.schema import HEARTBEAT_COMMAND
@@ -43,8 +43,6 @@ _TRUE = frozenset({"true", REMOTE_TRUE})
 _UNSIGNED = re.compile(r"\+?[0-9]{1,18}", re.ASCII)
 _FLOAT = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
 
-# Shells and session keepers: `jobs` and `load` never show them.
-SYSTEM_COMMANDS = frozenset({"bash", "zsh", "sshd", "tmux", "systemd"})
 # Accounts that a question for one job number never means.
 _SYSTEM_USERS = frozenset({"root", "zabbix"})
 
@@ -198,11 +196,10 @@ def _sort(verb: Verb, given: Mapping[str, Sequence[str]]) -> "tuple[SortKey, ...
 
 def _value(option: Option, texts: Sequence[str]) -> Any:
     """Return the parsed value of one of a verb's own options."""
-    values = tuple(_parsed(option, text) for text in texts)
     if option.repeat:
-        return values
-    if values:
-        return values[0]
+        return tuple(_parsed(option, part) for text in texts for part in text.split(","))
+    if texts:
+        return _parsed(option, texts[0])
     if option.required:
         raise UsageError(f"Option --{option.name} is required")
     return False if option.type is OptionType.FLAG else option.default
@@ -297,7 +294,7 @@ def _listed(name: str, given: Mapping[str, Sequence[str]]) -> frozenset[str]:
 
 def _host_patterns(texts: Sequence[str] | None) -> HostPatterns | None:
     try:
-        return HostPatterns.parse(texts) if texts else None
+        return HostPatterns.parse(part for text in texts for part in text.split(";")) if texts else None
     except SonarError as error:
         raise SonarError(f"Invalid value for --host: {error}") from None
 

@@ -76,7 +76,7 @@ _JUDGED = (
 
 def _is_chosen(job: dict[str, Any], options: Mapping[str, Any], hosts: "HostPatterns | None") -> bool:
     for name in ("user", "account", "partition"):
-        if options[name] and job[name] not in options[name]:
+        if options[name] and "-" not in options[name] and job[name] not in options[name]:
             return False
     if job["user"] in options["exclude-user"]:
         return False
@@ -113,7 +113,7 @@ def check(options: Mapping[str, Any]) -> None:
 
 _OPTIONS = (
     Option("state", "jobs in this state, such as COMPLETED", repeat=True, metavar="STATE"),
-    Option("user", "jobs of this user", short="u", repeat=True, metavar="NAME"),
+    Option("user", "jobs of this user; - for everyone", short="u", repeat=True, metavar="NAME"),
     Option("exclude-user", "no jobs of this user", repeat=True, metavar="NAME"),
     Option("account", "jobs on this account", repeat=True, metavar="NAME"),
     Option("partition", "jobs in this partition", repeat=True, metavar="NAME"),

@@ -163,16 +163,3 @@ def make_certificate(machine: Machine, *, days: int) -> None:
         "pathlib.Path('/etc/sonar/tls/server.crt').write_bytes(made.public_bytes(serialization.Encoding.PEM))\n"
     )
     machine("/usr/lib/sonar-server/venv/bin/python", "-I", "-c", program)
-
-
-def test_restarts_and_one_upgrade_lose_nothing(server: Machine) -> None:
-    """8 clients post at full speed over three restarts; the count of numbered records is what counts."""
-    from tests.system.load import post_numbered
-
-    sent = post_numbered(
-        server, clients=8, posts=10_400, meanwhile=[partial(server, "systemctl", "restart", INGEST)] * 3
-    )
-
-    assert sent.answered == sent.posts >= 10_000
-    server.wait("all are stored", lambda: len(sent.stored()) >= sent.posts, 60)
-    assert sent.stored() == set(range(sent.posts))

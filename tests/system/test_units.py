@@ -20,7 +20,7 @@ STORE = "var/lib/sonar-server/data/node.example.org"
 def running(machine: Machine) -> Machine:
     """Start the server by preset and target, and the node's two services, as an administrator would."""
     machine("systemctl", "preset", *preset_of(machine))
-    machine("systemctl", "start", *SOCKETS, "sonar.target")
+    machine("systemctl", "start", "sonar.target")
     machine("systemctl", "enable", "--now", "sonar-sonard.service", "sonar-exfiltrate.service", "sonar-node.target")
     return machine
 

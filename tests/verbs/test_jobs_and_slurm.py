@@ -64,6 +64,7 @@ def test_the_batch_system_tells_of_its_jobs_at_their_time(tree: Path) -> None:
         ({}, "77 78 78"),
         ({"account": "nn1"}, "77 78 78"),
         ({"account": "nn2"}, "78 78"),
+        ({"account": "nn1,nn2"}, "77 78 78"),
         ({"state": ["running", "completed"]}, "77 78 78"),
         ({"state": "FAILED"}, "78 78"),
         ({"partition": "normal"}, "78 78"),

@@ -96,6 +96,15 @@ def test_relative_fields_need_nodes() -> None:
     assert query_of(TRIAL, {"fmt": ["rcpu"]}, data=[], nodes={}, now=NOW)[0].fields == {"rcpu"}
 
 
+def test_hosts_are_joined_by_commas_or_semicolons() -> None:
+    hosts = query({"host": ["a[1,3];b", "c,d"]}).filter.hosts
+
+    assert hosts is not None
+    assert [hosts.match(host) for host in ("a1", "a2", "a3.x", "b", "c", "d", "e")] == [
+        True, False, True, True, True, True, False
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("given", "users", "excluded"),
     [

@@ -76,6 +76,11 @@ def test_jobs_are_sorted_and_names_short_in_fixed_columns(tree: Path) -> None:
     [
         ({}, "77 79 99"),
         ({"state": ["completed", "FAILED"]}, "77"),
+        ({"state": "completed,CANCELLED"}, "77 99"),
+        ({"user": "kim,ann"}, "77 79"),
+        ({"user": "-"}, "77 79 99"),
+        ({"exclude_user": "kim"}, "79 99"),
+        ({"job": "77,79"}, "77 79"),
         ({"account": "nn2"}, "79"),
         ({"partition": "accel"}, "77"),
         ({"host": "gpu-2"}, "77"),
