@@ -66,7 +66,7 @@ class Log:
         user: "str | Iterable[str] | None" = None,
         host: "str | Iterable[str] | None" = None,
         query: str = "",
-        fields: str = "all",
+        fields: str = "All",
         **options: "Value",
     ) -> "pa.Table":
         """Return a row a job, by start, job number and hosts. Fields that are not relative to nodes by default."""
@@ -78,7 +78,7 @@ class Log:
         since: "Time | None" = None,
         until: "Time | None" = None,
         host: "str | Iterable[str] | None" = None,
-        fields: str = "all",
+        fields: str = "All",
         **options: "Value",
     ) -> "pa.Table":
         """Return a row a host and hour, or other slot: `half_hourly=True`, `daily=True`, `none=True` and so on."""
@@ -94,13 +94,13 @@ class Log:
         **options: "Value",
     ) -> "pa.Table":
         """Return a row a period in which a host or its GPUs were up or down; `interval` is in minutes."""
-        return self._table("uptime", since, until, "all", {**options, "host": host, "interval": interval})
+        return self._table("uptime", since, until, "All", {**options, "host": host, "interval": interval})
 
     def profile(
         self, job: int, *, since: "Time | None" = None, until: "Time | None" = None, **options: "Value"
     ) -> "pa.Table":
         """Return a row for each process of a job at each instant."""
-        return self._table("profile", since, until, "all", {**options, "job": job})
+        return self._table("profile", since, until, "All", {**options, "job": job})
 
     def samples(
         self,
@@ -109,7 +109,7 @@ class Log:
         until: "Time | None" = None,
         user: "str | Iterable[str] | None" = None,
         host: "str | Iterable[str] | None" = None,
-        fields: str = "all",
+        fields: str = "All",
         **options: "Value",
     ) -> "pa.Table":
         """Return the samples themselves, as read or with `clean=True` as analysis sees them."""
@@ -121,7 +121,7 @@ class Log:
         *,
         since: "Time | None" = None,
         until: "Time | None" = None,
-        fields: str = "all",
+        fields: str = "All",
         **options: "Value | None",
     ) -> "pa.Table":
         """Return the answer to any verb of sonalyze as a table of these fields, joined by commas.
