@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,7 +30,17 @@ from sonar.analysis.summary import (
     sums_of,
 )
 
-__all__ = ["Summaries", "jobs_of_summaries", "load_of_summaries", "summaries_of"]
+if TYPE_CHECKING:
+    from sonar.analysis.select import RecordFilter
+
+__all__ = [
+    "Summaries",
+    "filtered_summaries",
+    "jobs_of_summaries",
+    "joined_summaries",
+    "load_of_summaries",
+    "summaries_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +77,75 @@ def summaries_of(parts: Sequence[tuple[str, Summary]]) -> Summaries:
             tables[table].append(rows | coded | {"host": np.full(size, host_code[host])})
     joined = {name: joined_columns(found) for name, found in tables.items()}
     return Summaries(joined["heads"], joined["jobs"], joined["slots"], words, hosts)
+
+
+def joined_summaries(parts: Sequence[tuple[Summaries, frozenset[str]]]) -> Summaries:
+    """Return the summaries of some of the hosts of each part, on one vocabulary; there is at least one."""
+    hosts = sorted({host for part, wanted in parts for host in part.hosts if host in wanted})
+    words = {
+        name: sorted({word for part, _ in parts for word in part.words[name]}, key=str.encode)
+        for name in ("user", "cmd")
+    }
+    codes = {"host": {host: code for code, host in enumerate(hosts)}}
+    codes |= {name: {word: code for code, word in enumerate(known)} for name, known in words.items()}
+    tables: dict[str, list[Columns]] = {"heads": [], "jobs": [], "slots": []}
+    for part, wanted in parts:
+        place: Columns = {
+            name: np.array([codes[name][word] for word in known] or [0], np.int64) for name, known in part.words.items()
+        }
+        place["host"] = np.array(
+            [codes["host"][host] if host in wanted else -1 for host in part.hosts] or [0], np.int64
+        )
+        everything = wanted.issuperset(part.hosts)
+        for table, rows in (("heads", part.heads), ("jobs", part.jobs), ("slots", part.slots)):
+            coded: Columns = {name: place[name][rows[name]] for name in place if name in rows}
+            if table == "jobs":
+                coded |= {name: np.where(rows["job"] == 0, coded[name], 0) for name in ("user", "cmd")}
+            joined = rows | coded
+            if not everything:
+                keep = coded["host"] >= 0
+                joined = {name: values[..., keep] for name, values in joined.items()}
+            tables[table].append(joined)
+    found = {name: joined_columns(of_table) for name, of_table in tables.items()}
+    return Summaries(found["heads"], found["jobs"], found["slots"], words, hosts)
+
+
+def filtered_summaries(parts: Summaries, records: "RecordFilter") -> Summaries | None:
+    """Return what a filter by user and job leaves; None if a job has samples of users who pass and of others."""
+    heads, jobs = parts.heads, parts.jobs
+
+    def passing(rows: Columns, *, users: bool) -> np.ndarray:
+        keep = np.ones(len(rows["job"]), bool)
+        if users:
+            wanted = [
+                (records.users is None or word in records.users) and word not in records.exclude_users
+                for word in parts.words["user"]
+            ]
+            keep &= np.array(wanted or [True], bool)[rows["user"]]
+        if records.jobs is not None:
+            keep &= np.isin(rows["job"], list(records.jobs))
+        if records.exclude_jobs:
+            keep &= ~np.isin(rows["job"], list(records.exclude_jobs))
+        return keep
+
+    kept = passing(heads, users=True)
+    keys = [np.concatenate([heads[name], jobs[name].astype(np.int64)]) for name in ("host", "job", "epoch")]
+    group = dense(*keys)
+    of_heads, of_jobs = group[: len(kept)], group[len(kept) :]
+    good, bad = np.zeros(len(group) + 1, bool), np.zeros(len(group) + 1, bool)
+    good[of_heads[kept]] = True
+    bad[of_heads[~kept]] = True
+    numbered = jobs["job"] != 0
+    if np.any(good[of_jobs] & bad[of_jobs] & numbered):
+        return None
+    keep = np.where(numbered, good[of_jobs], passing(jobs, users=True)) & passing(jobs, users=False)
+    return Summaries(
+        {name: values[kept] for name, values in heads.items()},
+        {name: values[..., keep] for name, values in jobs.items()},
+        parts.slots,
+        parts.words,
+        parts.hosts,
+    )
 
 
 def _contributions(heads: Columns) -> tuple[Columns, np.ndarray]:

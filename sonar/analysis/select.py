@@ -7,13 +7,21 @@ Only hosts may be selected earlier: no stream has two.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sonar.read.schema import HEARTBEAT_COMMAND
+
 if TYPE_CHECKING:
     import numpy as np
 
     from sonar.analysis.samples import Samples
     from sonar.hosts import HostPatterns
 
-__all__ = ["RecordFilter"]
+__all__ = ["DEFAULT_EXCLUSIONS", "SYSTEM_COMMANDS", "RecordFilter"]
+
+# Shells and session keepers: `jobs` and `load` never show them.
+SYSTEM_COMMANDS = frozenset({"bash", "zsh", "sshd", "tmux", "systemd"})
+
+DEFAULT_EXCLUSIONS = {"jobs": SYSTEM_COMMANDS | {HEARTBEAT_COMMAND}, "load": SYSTEM_COMMANDS}
+"""The commands that a verb leaves out before anything else."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sonar.analysis.coverage import runs_of
 from sonar.analysis.merge import TAIL_S, union_of_gpus
 from sonar.analysis.samples import Samples, dense, ordered_by
 from sonar.analysis.streams import is_old_version, neutralized, stream_numbers, utilization
@@ -39,6 +38,7 @@ __all__ = [
     "joined_columns",
     "normalized",
     "summarized",
+    "summary_of_nothing",
 ]
 
 HALF_HOUR = 1800
@@ -77,13 +77,18 @@ class Summary:
     extent: tuple[int, int]
 
 
-def summarized(samples: Samples, records: "RecordFilter", window: "Window") -> Summary | None:
-    """Return the summary of one host's samples that pass a filter; None if they have none. There is a sample."""
+def summarized(
+    samples: Samples, records: "RecordFilter", window: "Window", *, jobs: bool = True, slots: bool = True
+) -> Summary | None:
+    """Return the summary of one host's samples that pass a filter; None if they have none. There is a sample.
+
+    Without `jobs` or `slots` these are left empty.
+    """
     time = samples["time"]
-    instants = np.unique(time)
+    instants = _distinct(time)
     if np.any(np.diff(instants) <= TAIL_S) or any(map(is_old_version, samples.words["version"])):
         return None
-    runs = runs_of(samples, window)
+    runs = _within(instants, window)
     extent = (int(instants[0]), int(instants[-1]))
     passing = records.mask(samples)
     if not passing.all():
@@ -98,7 +103,13 @@ def summarized(samples: Samples, records: "RecordFilter", window: "Window") -> S
     rows = neutralized(samples.take(order).with_columns(stream=stream))
     if not _is_whole(rows):
         return None
-    return _summary(rows, window, runs, extent)
+    return _summary(rows, window, runs, extent, jobs=jobs, slots=slots)
+
+
+def summary_of_nothing(samples: Samples) -> Summary:
+    """Return the summary of no samples: its columns."""
+    rows = samples.with_columns(stream=samples["time"])
+    return _summary(rows, None, samples["time"], (0, 0), jobs=True, slots=True)
 
 
 def exact(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -153,13 +164,38 @@ def _is_whole(rows: Samples) -> bool:
     return not large
 
 
-def _summary(rows: Samples, window: "Window", runs: np.ndarray, extent: tuple[int, int]) -> Summary:
+def _distinct(time: np.ndarray) -> np.ndarray:
+    """Return the instants that occur, ascending."""
+    origin = int(time.min()) if len(time) else 0
+    span = int(time.max()) - origin + 1 if len(time) else 0
+    if span > 100 * len(time) + (1 << 20):
+        return np.unique(time)
+    there = np.zeros(span, bool)
+    there[time - origin] = True
+    return np.flatnonzero(there) + origin
+
+
+def _within(time: np.ndarray, window: "Window") -> np.ndarray:
+    if window.start_active:
+        time = time[time >= window.start]
+    return time[time <= window.end] if window.end_active else time
+
+
+def _summary(
+    rows: Samples,
+    window: "Window | None",
+    runs: np.ndarray,
+    extent: tuple[int, int],
+    *,
+    jobs: bool,
+    slots: bool,
+) -> Summary:
     size = len(rows)
     stream, time, used = rows["stream"], rows["time"], rows["cputime_s"]
     inside = np.ones(size, bool)
-    if window.start_active:
+    if window is not None and window.start_active:
         inside &= time >= window.start
-    if window.end_active:
+    if window is not None and window.end_active:
         inside &= time <= window.end
     index = np.arange(size)
     first = np.ones(size, bool)
@@ -188,8 +224,10 @@ def _summary(rows: Samples, window: "Window", runs: np.ndarray, extent: tuple[in
     flags = np.zeros(size, np.int8)
     has_closed = np.maximum.reduceat(closed, starts) if size else starts.astype(bool)
     flags[starts[has_closed]] = CLOSED_STREAM
-    closed_instants = np.unique(time[closed])
-    flags[np.isin(time, closed_instants)] |= CLOSED_HOST
+    closed_instants = _distinct(time[closed])
+    if len(closed_instants):
+        at = np.minimum(np.searchsorted(closed_instants, time), len(closed_instants) - 1)
+        flags[closed_instants[at] == time] |= CLOSED_HOST
 
     in_heads = head | is_context
     group = (rows["rolledup"] > 0) | (rows["pid"] == 0)
@@ -204,8 +242,8 @@ def _summary(rows: Samples, window: "Window", runs: np.ndarray, extent: tuple[in
     sums[4:] *= closed
     return Summary(
         heads,
-        _jobs(keyed, candidate, closed, head, sums),
-        _slots(rows, closed, sums),
+        _jobs(keyed, candidate & jobs, closed & jobs, head & jobs, sums),
+        _slots(rows, closed & slots, closed_instants, sums),
         {name: rows.words[name] for name in ("user", "cmd")},
         runs,
         extent,
@@ -221,7 +259,10 @@ def _jobs(keyed: Samples, candidate: np.ndarray, closed: np.ndarray, head: np.nd
     new[1:] = ~new[1:] | (alone[1:] & (keyed["stream"][1:] != keyed["stream"][:-1]))
     group = np.cumsum(new) - 1  # rows are sorted by job, then epoch
     chosen = np.flatnonzero(candidate)
-    order = chosen[ordered_by(group[chosen], keyed["time"][chosen])]
+    if len(chosen):
+        since = keyed["time"][chosen] - int(keyed["time"].min())
+        chosen = chosen[np.argsort(group[chosen] * (int(since.max()) + 1) + since, kind="stable")]
+    order = chosen
     g, t = group[order], keyed["time"][order]
     step = np.ones(len(order), bool)
     step[1:] = (g[1:] != g[:-1]) | (t[1:] != t[:-1])
@@ -279,7 +320,7 @@ def _jobs(keyed: Samples, candidate: np.ndarray, closed: np.ndarray, head: np.nd
     return key | jobs
 
 
-def _slots(rows: Samples, closed: np.ndarray, sums: np.ndarray) -> Columns:
+def _slots(rows: Samples, closed: np.ndarray, instants: np.ndarray, sums: np.ndarray) -> Columns:
     """Return a row for each half hour in which the host has steps with closed samples."""
     at = np.flatnonzero(closed)
     slot = rows["time"][at] // HALF_HOUR
@@ -287,10 +328,10 @@ def _slots(rows: Samples, closed: np.ndarray, sums: np.ndarray) -> Columns:
         empty = np.zeros(0, np.int64)
         none = np.zeros((len(SUMMED), 0), np.int64)
         return {"slot": empty, "n": empty, "sums": none, "gpus": empty.astype(np.uint64)}
-    order = np.argsort(slot, kind="stable")
+    relative = slot - slot.min()
+    order = np.argsort(relative.astype(np.int16) if relative.max() < 1 << 15 else relative, kind="stable")
     at, slot = at[order], slot[order]
     starts = np.flatnonzero(np.append(True, slot[1:] != slot[:-1]))
-    instants = np.unique(rows["time"][at])
     steps = np.unique(instants // HALF_HOUR, return_counts=True)[1]
     return {
         "slot": slot[starts],

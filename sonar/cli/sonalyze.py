@@ -6,7 +6,7 @@ Only the verb that is asked for is imported and made into a typer command, so th
 import os
 import pwd
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -55,6 +55,7 @@ _REPORTS = Option("report-dir", "where the reports of the cluster are", OptionTy
 _OUTPUT = Option("output", "write to this file instead of standard output", OptionType.PATH, "o", metavar="FILE")
 _WORK = (
     Option("jobs", "work in N processes (the processors, where it is worth it)", OptionType.UINT, metavar="N"),
+    Option("no-rollup", "answer from samples, not from summaries of days", OptionType.FLAG),
     Option("no-columns", "read the log, not the columns that columnize(8) made of it", OptionType.FLAG),
 )
 _VERBOSE = Option("verbose", "tell on stderr what was read and dropped", OptionType.FLAG, "v")
@@ -221,7 +222,7 @@ def _run(verb: Verb, argv: Sequence[str]) -> None:
     source = {option.name: question.pop(option.name)[0] for option in (*_SOURCE, *config) if option.name in question}
     verbose = bool(question.pop("verbose", ()))
     jobs = _jobs(question.pop("jobs", ()))
-    use_columns = not question.pop("no-columns", ())
+    use_columns, use_rollups = (not question.pop(name, ()) for name in ("no-columns", "no-rollup"))
     output = Path(question.pop("output")[0]) if "output" in question else None
     if question.get("fmt", [""])[0].startswith("help"):
         from sonar.render.formats import format_help
@@ -237,7 +238,9 @@ def _run(verb: Verb, argv: Sequence[str]) -> None:
         if "jobanalyzer-dir" not in source and ("remote" in source or "cluster" in source):
             _ask_server(verb, question, source, given.files, out, verbose=verbose)
         else:
-            _answer(verb, question, source, given.files, out, jobs=jobs, use_columns=use_columns, verbose=verbose)
+            _answer(
+                verb, question, source, given.files, out, jobs=jobs, uses=(use_columns, use_rollups), verbose=verbose
+            )
 
 
 def _jobs(texts: Sequence[str]) -> int:
@@ -281,7 +284,7 @@ def _answer(
     out: TextIO,
     *,
     jobs: int,
-    use_columns: bool,
+    uses: tuple[bool, bool],
     verbose: bool,
 ) -> None:
     """Answer from the log tree or from files."""
@@ -296,11 +299,11 @@ def _answer(
         account=_account() if asks_for_own_records(verb, question) else None,
         now=present(),
     )
-    query.scan.jobs, query.scan.use_columns = jobs, use_columns
+    query.scan.jobs = jobs
+    query.scan.use_columns, query.scan.use_rollups = uses
     for word in fmt.unknown:
         print(f"sonalyze: unknown word {word!r} in --fmt, ignoring", file=sys.stderr)
-    if fmt.is_binary and out.isatty():
-        raise UsageError(f"--fmt: {fmt.style.value} is binary, and this is a terminal: give --output, or redirect")
+    _refuse_binary_for_people(fmt.words, out)
     with still_working(f"sonalyze: reading {len(query.scan.files)} files", sys.stderr):
         result = verb.answer(query)
     if verbose:
@@ -386,6 +389,7 @@ def _ask_server(
     if not ("remote" in source and ("cluster" in source or verb.reads is Reads.SITE)):
         raise SonarError("--remote and --cluster must be used together")
     check_options(verb, question)
+    _refuse_binary_for_people(question.get("fmt", [""])[0].split(","), out)
     if asks_for_own_records(verb, question):
         question = {**question, "user": [_account()]}  # the server would take its own
     server = remote.Server(
@@ -398,6 +402,12 @@ def _ask_server(
     with still_working(f"sonalyze: waiting for {server.address}", sys.stderr):
         answer = server.ask(verb, source.get("cluster"), question)
     answer.copy(out.buffer)
+
+
+def _refuse_binary_for_people(words: Iterable[str], out: TextIO) -> None:
+    binary = sorted({"arrow", "parquet"} & set(words))
+    if binary and out.isatty():
+        raise UsageError(f"--fmt: {binary[0]} is binary, and this is a terminal: give --output, or redirect")
 
 
 def _data_path(option: str | None) -> Path:
@@ -427,6 +437,7 @@ def _tell_what_was_read(query: "Query", fmt: "Format", rows: int) -> None:
     window, files = query.window, [*query.scan.files, *query.topics.files]
     discarded = query.scan.discarded + query.topics.discarded
     lines = [f"Log files: {len(files)}", *(f"  {path}" for path in files)]
+    lines += [f"Read from: {query.scan.way}"] if query.scan.way else []
     lines += [f"Number of records discarded: {sum(discarded.values())}"]
     lines += [f"  {path}: {number} {reason}" for (path, reason), number in sorted(discarded.items())]
     for name, instant, active in (("From", window.start, window.start_active), ("To", window.end, window.end_active)):

@@ -66,6 +66,8 @@ def _date_of(directory: Path) -> date | None:
 
 
 def _day(directory: Path, day: date, files: tuple[LogFile, ...]) -> Day:
+    from sonar.columns.rollups import has_rollups
+
     sizes = {}
     for file in files:
         try:
@@ -86,7 +88,7 @@ def _day(directory: Path, day: date, files: tuple[LogFile, ...]) -> Day:
             sizes.pop(source.name, None)
         elif not source.removed:
             stale = True
-    stale |= bool(sizes)
+    stale |= bool(sizes) or not has_rollups(directory, columns.identity)
     state = State.STALE if stale else State.FRESH
     removed = sum(source.removed for source in columns.facts.sources)
     return Day(directory, day, files, state, total, columns.path.stat().st_size, sum(uncovered.values()), removed)
@@ -131,14 +133,17 @@ _reader: SampleReader | None = None
 def _made(day: Day) -> int | str:
     """Return the size of the day's new columns, or what is wrong."""
     global _reader  # noqa: PLW0603 -- what it has learned from one file helps with the next
+    from sonar.columns.rollups import write_rollups
     from sonar.columns.write import write_columns
 
     if _reader is None:
         _reader = SampleReader()
     try:
-        return write_columns(day.directory, list(day.files), _reader).bytes
-    except SonarError as error:
+        size = write_columns(day.directory, list(day.files), _reader).bytes
+        write_rollups(day.directory)
+    except (SonarError, OSError) as error:
         return str(error)
+    return size
 
 
 def remove_log(day: Day) -> int:
@@ -146,6 +151,7 @@ def remove_log(day: Day) -> int:
 
     First the columns note that they are all there is, then the files go; what comes later under their names is added.
     """
+    from sonar.columns.rollups import write_rollups
     from sonar.columns.write import write_columns
 
     columns = open_columns(day.directory / COLUMNS_NAME)
@@ -160,6 +166,7 @@ def remove_log(day: Day) -> int:
         return 0
     names = frozenset(file.path.name for file in complete)
     write_columns(day.directory, list(day.files), SampleReader(), removing=names)
+    write_rollups(day.directory)
     noted = open_columns(day.directory / COLUMNS_NAME)
     freed = 0
     for source in noted.facts.sources if noted else ():

@@ -5,7 +5,7 @@ processes, and gives what it returned. Hosts are independent, so this is the uni
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -58,9 +58,13 @@ class Scan:
         self._hosts = hosts
         self._days = days  # first instant of the first day, last instant of the last
         self.discarded: Counter[tuple[Path, str]] = Counter()
+        self._from_plans: Counter[tuple[Path, str]] = Counter()
+        self._from_texts: Counter[tuple[Path, str]] = Counter()
         self.jobs = 1
         self.executor: Executor | None = None
         self.use_columns = True
+        self.use_rollups = True
+        self.way = ""  # what answered: noted when a question has been
 
     @classmethod
     def of_files(cls, files: Sequence[Path], hosts: "HostPatterns | None" = None) -> "Scan":
@@ -122,6 +126,37 @@ class Scan:
                 self.discarded.clear()
         raise SonarError("The columns change all the time")
 
+    def plans(self) -> "dict[str, HostPlan] | None":
+        """Return what is to be read for each host; None for explicit files, or if columns are not to be used."""
+        from sonar.read.plan import plans_of
+
+        if self._days is None or not self.use_columns or not self._columns:
+            return None
+        plans, self._from_plans = plans_of(self._files, self._columns, self._days, self._hosts)
+        self._from_texts.clear()
+        self.discarded = self._from_plans.copy()
+        return plans
+
+    def map_plans(
+        self, partial_of: "Partial[_R]", columns: Sequence[str], plans: "Mapping[str, HostPlan]"
+    ) -> tuple[dict[str, _R | None], bool]:
+        """Return what the function makes of each planned host, None included, and whether all samples were their own.
+
+        If not, samples of some host stood in the file of another, or columns were replaced meanwhile: use `map`.
+        """
+        names = tuple(dict.fromkeys([*columns, "host", "time"]))
+        results: dict[str, _R | None] = {}
+        is_clean = True
+        try:
+            for outcome in self._run(partial(_partial_answers, partial_of, names, self._hosts), list(plans.values())):
+                results.update(dict.fromkeys(outcome.empty) | outcome.results)
+                self._from_texts |= outcome.dropped  # of what is read twice, once
+                is_clean &= not outcome.foreign
+        except _ChangedError:
+            return {}, False
+        self.discarded = self._from_plans + self._from_texts
+        return results, is_clean
+
     def _map_tree(self, partial_of: "Partial[_R]", names: tuple[str, ...]) -> list[tuple[str, _R]]:
         from sonar.read.plan import plans_of
 
@@ -129,6 +164,9 @@ class Scan:
         plans, self.discarded = plans_of(
             self._files, self._columns, self._days, self._hosts, use_columns=self.use_columns
         )
+        from_columns = sum(day.columns is not None for plan in plans.values() for day in plan.days)
+        texts = sum(len(day.texts) for plan in plans.values() for day in plan.days)
+        self.way = f"columns of {from_columns} days of hosts, {texts} files of the log"
         results: dict[str, _R] = {}
         foreign: dict[str, list[Foreign]] = {}
         work = partial(_partial_answers, partial_of, names, self._hosts)
@@ -228,6 +266,7 @@ class _Outcome:
     """What became of some plans: results by host, rows of hosts that stood in other hosts' files, dropped records."""
 
     results: dict[str, Any] = field(default_factory=dict)
+    empty: list[str] = field(default_factory=list)
     foreign: "dict[str, list[Foreign]]" = field(default_factory=dict)
     dropped: Counter[tuple[Path, str]] = field(default_factory=Counter)
 
@@ -260,6 +299,8 @@ def _partial_answers(
             raise _ChangedError from None
         if result is not None:
             outcome.results[plan.host] = result
+        else:
+            outcome.empty.append(plan.host)
         assert tables.reading is not None
         outcome.dropped.update(tables.reading.dropped)
         for host, rows in tables.reading.foreign.items():

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sonar.analysis.select import RecordFilter
+from sonar.analysis.select import SYSTEM_COMMANDS, RecordFilter
 from sonar.errors import SonarError, UsageError
 from sonar.hosts import HostPatterns
 from sonar.read.schema import HEARTBEAT_COMMAND
@@ -43,8 +43,6 @@ _TRUE = frozenset({"true", REMOTE_TRUE})
 _UNSIGNED = re.compile(r"\+?[0-9]{1,18}", re.ASCII)
 _FLOAT = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
 
-# Shells and session keepers: `jobs` and `load` never show them.
-SYSTEM_COMMANDS = frozenset({"bash", "zsh", "sshd", "tmux", "systemd"})
 # Accounts that a question for one job number never means.
 _SYSTEM_USERS = frozenset({"root", "zabbix"})
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sonar.read.scan import Tables
     from sonar.verbs.query import Query, Window
 
-__all__ = ["HostLoad", "jobs_of_all_hosts", "loads_of_all_hosts"]
+__all__ = ["HostLoad", "Selection", "jobs_of_all_hosts", "loads_of_all_hosts", "summaries"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +61,29 @@ def jobs_of_all_hosts(
     """Return the jobs of all hosts, and the runs of each host in the window; without totals those of counters are 0."""
     import numpy as np
 
+    from sonar.analysis.combine import jobs_of_summaries
     from sonar.analysis.jobs import OverHosts, combined_jobs
+    from sonar.verbs.rolled import rolled_up
 
     selection = Selection(query.filter, query.window, query.nodes)
     columns = _columns(query, with_totals=with_totals)
     work = partial(_jobs_of_host, selection, over_hosts, with_totals)
-    found = dict(query.scan.map(work, columns))
+    rolled = None
+    if not with_totals and over_hosts is not OverHosts.ALL:
+        rolled = rolled_up(query, "jobs", selection, columns)
+    found: dict[str, HostJobs] = {}
+    if rolled is not None:
+        of_rest, is_clean = query.scan.map_plans(work, columns, rolled.rest)
+        found = {host: part for host, part in of_rest.items() if part is not None}
+        rolled = rolled if is_clean else None
+    if rolled is None:
+        found = dict(query.scan.map(work, columns))
     runs = {host: part.runs for host, part in found.items()}
     shared = [part.shared for part in found.values() if part.shared is not None]
     parts = {host: part.jobs for host, part in found.items()}
+    if rolled is not None:
+        runs |= rolled.runs
+        parts[""] = jobs_of_summaries(rolled.summaries)[0]
     if over_hosts is OverHosts.NUMBERED:
         numbers = [part.job[(part.epoch == 0) & (part.job != 0)] for part in parts.values()]
         numbers += [np.unique(rows["job"]) for rows in shared]
@@ -78,21 +92,35 @@ def jobs_of_all_hosts(
         several = distinct[number > 1]
         if len(several):
             # Steps of jobs on several hosts are made of the samples of all of them together.
-            again = {}
+            again: set[str] = set()
             for host, jobs in parts.items():
                 is_shared = (jobs.epoch == 0) & (jobs.job != 0) & np.isin(jobs.job, several)
                 if is_shared.any():
-                    again[host] = jobs.take(~is_shared)
+                    again.update(name for names in jobs.hosts.take(is_shared) for name in names)
+                    parts[host] = jobs.take(~is_shared)
             work_again = partial(_rows_of_jobs, selection, frozenset(several.tolist()), frozenset(again), with_totals)
             shared += [rows for _, rows in query.scan.map(work_again, columns)]
-            parts |= again
     return combined_jobs(parts.values(), shared), runs
 
 
 def loads_of_all_hosts(query: "Query", slot: int) -> dict[str, HostLoad]:
     """Return the load of each host as means over slots of so many seconds, or with 0 step by step."""
+    from sonar.analysis.combine import load_of_summaries
+    from sonar.analysis.summary import HALF_HOUR
+    from sonar.verbs.rolled import rolled_up
+
     selection = Selection(query.filter, query.window, query.nodes)
-    return dict(query.scan.map(partial(_load_of_host, selection, slot), _columns(query, with_totals=False)))
+    columns = _columns(query, with_totals=False)
+    work = partial(_load_of_host, selection, slot)
+    rolled = rolled_up(query, "load", selection, columns) if slot and slot % HALF_HOUR == 0 else None
+    if rolled is not None:
+        of_rest, is_clean = query.scan.map_plans(work, columns, rolled.rest)
+        if is_clean:
+            series = load_of_summaries(rolled.summaries, slot)
+            loads = {host: HostLoad(series.get(host), rolled.extents[host], runs) for host, runs in rolled.runs.items()}
+            loads |= {host: load for host, load in of_rest.items() if load is not None}
+            return {host: loads[host] for host in sorted(loads)}
+    return dict(query.scan.map(work, columns))
 
 
 def _columns(query: "Query", *, with_totals: bool) -> tuple[str, ...]:
@@ -114,10 +142,10 @@ def _jobs_of_host(
     from sonar.analysis.jobs import OverHosts, jobs_of_host
 
     if not with_totals and over_hosts is not OverHosts.ALL:
-        summaries = _summaries(selection, host, tables)
-        if summaries is not None:
-            jobs, _ = jobs_of_summaries(summaries_of([(host, summary) for summary in summaries]))
-            return HostJobs(jobs, None, np.concatenate([summary.runs for summary in summaries]))
+        found = summaries(selection, host, tables, slots=False)
+        if found is not None:
+            jobs, _ = jobs_of_summaries(summaries_of([(host, summary) for summary in found]))
+            return HostJobs(jobs, None, np.concatenate([summary.runs for summary in found]))
     streams = _streams(selection, host, tables, with_totals=with_totals)
     if streams is None:
         return None
@@ -154,11 +182,11 @@ def _load_of_host(selection: Selection, slot: int, host: str, tables: "Tables") 
     from sonar.analysis.summary import HALF_HOUR
 
     if slot and slot % HALF_HOUR == 0:
-        summaries = _summaries(selection, host, tables)
-        if summaries is not None:
-            series = load_of_summaries(summaries_of([(host, summary) for summary in summaries]), slot).get(host)
-            runs = np.concatenate([summary.runs for summary in summaries])
-            return HostLoad(series, (summaries[0].extent[0], summaries[-1].extent[1]), runs)
+        found = summaries(selection, host, tables, jobs=False)
+        if found is not None:
+            series = load_of_summaries(summaries_of([(host, summary) for summary in found]), slot).get(host)
+            runs = np.concatenate([summary.runs for summary in found])
+            return HostLoad(series, (found[0].extent[0], found[-1].extent[1]), runs)
     streams = _streams(selection, host, tables, with_totals=False)
     if streams is None:
         return None
@@ -169,7 +197,9 @@ def _load_of_host(selection: Selection, slot: int, host: str, tables: "Tables") 
     return HostLoad(folded(of_steps, slot) if slot else of_steps, streams.bounds, streams.runs)
 
 
-def _summaries(selection: Selection, host: str, tables: "Tables") -> "list[Summary] | None":
+def summaries(
+    selection: Selection, host: str, tables: "Tables", *, jobs: bool = True, slots: bool = True
+) -> "list[Summary] | None":
     """Return summaries of a host's samples, each later than the one before; None if it cannot be summarized.
 
     Then not all tables have been looked at.
@@ -182,7 +212,7 @@ def _summaries(selection: Selection, host: str, tables: "Tables") -> "list[Summa
         return None
     found: list[Summary] = []
     for table in tables:
-        summary = summarized(samples_of(table), selection.records, selection.window)
+        summary = summarized(samples_of(table), selection.records, selection.window, jobs=jobs, slots=slots)
         if summary is None or (found and summary.extent[0] - found[-1].extent[1] <= TAIL_S):
             return None
         found.append(summary)
