@@ -12,7 +12,7 @@ MAN = Path(__file__).resolve().parents[2] / "man"
 def example_of(page: str) -> str:
     """Return the first literal block below EXAMPLES."""
     section = (MAN / page).read_text().partition(".Sh EXAMPLES\n")[2]
-    return re.findall(r"^\.Bd -literal[^\n]*\n(.*?)^\.Ed$", section, re.MULTILINE | re.DOTALL)[0]
+    return str(re.findall(r"^\.Bd -literal[^\n]*\n(.*?)^\.Ed$", section, re.MULTILINE | re.DOTALL)[0])
 
 
 def test_example_of_settings_is_read(tmp_path: Path) -> None:
