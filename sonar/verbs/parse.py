@@ -263,4 +263,5 @@ VERB = Verb(
     everyone=True,
     check=check,
     write=write,
+    controls={"separator": "a line `*` before each stream, as there is in any case but in JSON"},
 )  # fmt: skip

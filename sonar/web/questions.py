@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Answered", "Asker", "question_of"]
 
+_OTHER_NAMES = {"q": "query"}  # of parameters, in newer servers of the family
 _LONGEST_NAME = 80  # of what a message repeats
 
 
@@ -104,7 +105,8 @@ def question_of(verb: Verb, parameters: Sequence[tuple[str, str]]) -> tuple[str 
     types = {option.name: option.type for option in options_of(verb) if not option.local}
     given: dict[str, list[str]] = {}
     names = []
-    for name, value in parameters:
+    for given_name, value in parameters:
+        name = _OTHER_NAMES.get(given_name, given_name)
         if name == "cluster":
             names.append(value)
         elif name not in types or types[name] is OptionType.PATH:

@@ -318,7 +318,18 @@ def test_interrupt_ends_quietly_with_130(place: Path) -> None:
 
 @pytest.mark.parametrize(
     "argv",
-    [["--help"], ["--version"], ["help", "jobs"], ["jobs", "--frobnicate"], ["jobs", "--fmt=help"], ["load", "x"]],
+    [
+        ["--help"],
+        ["--version"],
+        ["help", "jobs"],
+        ["jobs", "--frobnicate"],
+        ["jobs", "--fmt=help"],
+        ["load", "x"],
+        ["jobs", "-q", "user = ann and ("],
+        ["jobs", "--sort=bogus"],
+        ["job", "7", "--remote=x"],
+        ["dossier", "--help"],
+    ],
 )
 def test_what_needs_no_samples_imports_nothing_heavy(argv: list[str]) -> None:
     program = (

@@ -10,7 +10,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from sonar.demo.history import write_config, write_history
 
-from tests.web.conftest import CLUSTER, PEOPLE, Server, passwords_file, running
+from tests.web.conftest import CLUSTER, PEOPLE, Server, passwords_file, running, write_reports
 
 CHROMIUM = "/usr/bin/chromium"
 WIDTHS = ((390, 800), (1280, 900), (2560, 1400))
@@ -24,8 +24,17 @@ def main(out: Path) -> None:
     write_config(root / f"{CLUSTER}-config.json")
     (root / "cluster-aliases.json").write_text(json.dumps([{"alias": "demo", "value": CLUSTER}]))
     passwords_file(root / "passwords")
+    write_reports(root / "reports" / CLUSTER)
+    options: list[str | Path] = [
+        "--cluster-config",
+        root,
+        "--password-file",
+        root / "passwords",
+        "--reports",
+        root / "reports",
+    ]
     with (
-        running(root, ["--cluster-config", root, "--password-file", root / "passwords"], tls=False) as server,
+        running(root, options, tls=False) as server,
         sync_playwright() as playwright,
     ):
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -65,7 +74,7 @@ def paths(server: Server) -> list[tuple[str, str]]:
         ("job", f"{base}/job/{row['job']}?host={row['host']}&from=3d"),
         ("user", f"{base}/user/{row['user']}"),
         ("violations", f"{base}/violations"),
-        ("letters", f"{base}/violations/ada"),
+        ("letters", f"{base}/violations/femi"),
         ("gaps", f"{base}/gaps"),
         ("reports", f"{base}/reports"),
         ("status", "/status"),

@@ -118,10 +118,46 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_config(root / f"{CLUSTER}-config.json")
     (root / "cluster-aliases.json").write_text(json.dumps([{"alias": "demo", "value": CLUSTER}]))
     passwords_file(root / "passwords")
+    write_reports(root / "reports" / CLUSTER)
     return root
+
+
+def write_reports(directory: Path) -> None:
+    """Write reports as report(8) publishes them, about the jobs of two users."""
+    rows = [
+        {
+            "hostname": "gpu-1.demo.example.org", "id": number, "user": user, "cmd": command, "policy": "cpuhog",
+            "started-on-or-before": "2026-11-20 10:00", "first-violation": "2026-11-20 12:00",
+            "last-seen": "2026-11-21 08:00",
+        }
+        for number, user, command in ((4711, "femi", "R"), (4712, "grete", "snakemake"))
+    ]  # fmt: skip
+    policy = {"name": "cpuhog", "title": "CPU hog", "trigger": "much CPU", "problem": "no GPU", "remedy": "move"}
+    letters = [
+        {
+            "user": row["user"],
+            "policy": "cpuhog",
+            "jobs": [row["id"]],
+            "text": f"Dear {row['user']}: {row['cmd']}",
+            "sent": None,
+        }
+        for row in rows
+    ]
+    files = {
+        "admin/violations.json": {"policies": [policy], "rows": rows},
+        "admin/letters.json": letters,
+        "login/top-users.json": {"rows": [{"user": "user-1", "cputime": 9}]},
+        "public/hostnames.json": ["gpu-1.demo.example.org"],
+    }
+    for name, content in files.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content))
 
 
 @pytest.fixture(scope="session")
 def server(site: Path) -> Iterator[Server]:
-    with running(site, ["--cluster-config", site, "--password-file", site / "passwords"]) as server:
+    options: list[str | Path] = ["--cluster-config", site]
+    options += ["--password-file", site / "passwords", "--reports", site / "reports"]
+    with running(site, options) as server:
         yield server

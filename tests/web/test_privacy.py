@@ -15,6 +15,7 @@ from sonar.web.pages import PAGES
 from tests.web.conftest import CLUSTER, Server
 
 ME = "grete"
+BOTH = (200, 200)
 LOGIN = "grete:gr3te"
 OTHERS = {name for name, *_ in _USERS} - {ME}
 OWN_COMMANDS = set(_WORK["pipeline"].commands)
@@ -158,3 +159,27 @@ def test_who_has_one_cluster_sees_no_other(server: Server) -> None:
         )
     assert CLUSTER not in server.get("/", login="fox:f0x").data.decode()
     assert "empty.example.org" in server.get("/", login="fox:f0x").data.decode()
+
+
+def test_violations_letters_and_reports_are_for_whom_they_are(server: Server) -> None:
+    base = f"/c/{CLUSTER}/violations"
+    everybody, own = (server.get(base, login=login).data.decode() for login in ("ada:s3cret", LOGIN))
+    assert "4711" in everybody
+    assert "4712" in everybody
+    assert "4711" not in own
+    assert "4712" in own
+    assert "Dear femi" in server.get(f"{base}/femi").data.decode()
+    assert "Dear femi" not in server.get(f"{base}/femi", login=LOGIN).data.decode()
+    assert "Dear grete" in server.get(f"{base}/grete", login=LOGIN).data.decode()
+    for name, statuses in (
+        ("letters.json", (200, 400)),
+        ("top-users.json", (200,) * 2),
+        ("hostnames.json", (200,) * 2),
+    ):
+        path = f"/report?cluster={CLUSTER}&report-name={name}"
+        assert (server.get(path).status, server.get(path, login=LOGIN).status) == statuses
+    listed = server.get(f"/c/{CLUSTER}/reports", login=LOGIN).data.decode()
+    assert "letters.json" not in listed
+    assert "top-users.json" in listed
+    for name in ("../admin/letters.json", "..", "%2e%2e%2fadmin%2fletters.json", ".hidden", "admin/letters.json"):
+        assert server.get(f"/report?cluster={CLUSTER}&report-name={name}", login=LOGIN).status == 400

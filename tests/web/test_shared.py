@@ -29,6 +29,15 @@ def write_odd_cluster(root: Path, now: int) -> None:
         path = root / text[:10].replace("-", "/") / f"{host}.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"v=0.12.1,time={text},host={host},cores=4,user=u,job=1,pid=1,cmd={command},cputime_sec=9\n")
+    # Samples seconds apart cannot be summarized: the verbs go through them a second time.
+    path = root / iso_text(now - 600)[:10].replace("-", "/") / "often.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        "".join(
+            f"v=0.12.1,time={iso_text(now - 600 + at)},host=often,cores=4,user=u,job=2,pid=2,cmd=work,cputime_sec=1\n"
+            for at in range(0, 60, 5)
+        )
+    )
 
 
 @pytest.mark.parametrize("cluster", [CLUSTER, "odd.example.org"])

@@ -85,6 +85,8 @@ def test_relative_values_know_the_nodes(server: Server) -> None:
         ("/jobs?cluster=demo&from=--", 400, "from"),
         ("/jobs?cluster=demo&host=a[", 400, "a["),
         ("/jobs?cluster=demo&fmt=nothing", 400, "No output fields"),
+        ("/jobs?cluster=demo&query=bogus%3D1", 400, "--query: no field 'bogus', at column 1 of 'bogus=1'"),
+        ("/api/v0/jobs?cluster=demo&q=user", 400, "after 'user', found the end, at column 5"),
         ("/profile/../../etc/passwd", 404, "404"),
         ("/static/../app.py", 404, "404"),
         ("/static/%2e%2e/app.py", 404, "404"),

@@ -1,7 +1,7 @@
 """The page of a job: what it used of what it asked for, process by process over time, and what to make of that."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from sonar import verbs
@@ -9,7 +9,9 @@ from sonar.config.clusters import UnknownClusterError
 from sonar.errors import SonarError
 from sonar.web.pages import Context, Page
 from sonar.web.pages.jobs import COLUMNS, job_rows, shown_jobs
-from sonar.web.privacy import ForbiddenError
+
+if TYPE_CHECKING:
+    from sonar.web.questions import Answered
 
 __all__ = ["PAGE"]
 
@@ -51,7 +53,8 @@ def build(context: Context) -> Mapping[str, Any]:
         "chart": chart,
         "problem": problem,
         "asked": _asked(context, window),
-        "notes": [text for name in ("job", "explain") if (text := _told(context, name, window))],
+        "notes": _notes(context, window),
+        "explained": _explained(context, window),
         "downloads": _downloads(kept, chart),
     }
 
@@ -107,25 +110,37 @@ def _asked(context: Context, window: Mapping[str, Sequence[str]]) -> list[tuple[
     return [(name, text, help_of.get(name, "")) for name, text in rows[0].items() if text]
 
 
-def _told(context: Context, name: str, window: Mapping[str, Sequence[str]]) -> str:
-    """Return what a verb that explains jobs prints; the empty text where there is none, or it finds nothing."""
-    from io import StringIO
-
-    from sonar.render.formats import write_result
+def _answer(context: Context, name: str, window: Mapping[str, Sequence[str]]) -> "Answered | None":
+    """Return what a verb that explains jobs answers; None where there is none, or it finds nothing."""
     from sonar.verbs.parameters import options_of
 
     if name not in verbs.NAMES:
-        return ""
+        return None
     known = {option.name for option in options_of(verbs.verb(name))}
+    given = {key: list(values) for key, values in window.items() if key in known}
     try:
-        answered = context.asker.ask(
-            name, context.known_cluster, {key: list(values) for key, values in window.items() if key in known}
-        )
-    except (ForbiddenError, SonarError):
-        return ""
+        return context.asker.ask(name, context.known_cluster, given)
+    except SonarError:
+        return None
+
+
+def _notes(context: Context, window: Mapping[str, Sequence[str]]) -> str:
+    """Return what `sonalyze job` prints."""
+    from io import StringIO
+
+    from sonar.render.formats import write_result
+
+    answered = _answer(context, "job", window)
     out = StringIO()
-    write_result(answered.verb, answered.result, answered.fmt, out)
+    if answered is not None:
+        write_result(answered.verb, answered.result, answered.fmt, out)
     return out.getvalue()
+
+
+def _explained(context: Context, window: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
+    """Return the rows of `sonalyze explain`: each figure, its value, and how it comes about."""
+    answered = _answer(context, "explain", window)
+    return answered.texts() if answered is not None else []
 
 
 def _downloads(kept: list[tuple[str, str]], chart: Mapping[str, Any]) -> list[tuple[str, str, str]]:
