@@ -6,7 +6,7 @@ Only the verb that is asked for is imported and made into a typer command, so th
 import os
 import pwd
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -303,8 +303,7 @@ def _answer(
     query.scan.use_columns, query.scan.use_rollups = uses
     for word in fmt.unknown:
         print(f"sonalyze: unknown word {word!r} in --fmt, ignoring", file=sys.stderr)
-    if fmt.is_binary and out.isatty():
-        raise UsageError(f"--fmt: {fmt.style.value} is binary, and this is a terminal: give --output, or redirect")
+    _refuse_binary_for_people(fmt.words, out)
     with still_working(f"sonalyze: reading {len(query.scan.files)} files", sys.stderr):
         result = verb.answer(query)
     if verbose:
@@ -390,6 +389,7 @@ def _ask_server(
     if not ("remote" in source and ("cluster" in source or verb.reads is Reads.SITE)):
         raise SonarError("--remote and --cluster must be used together")
     check_options(verb, question)
+    _refuse_binary_for_people(question.get("fmt", [""])[0].split(","), out)
     if asks_for_own_records(verb, question):
         question = {**question, "user": [_account()]}  # the server would take its own
     server = remote.Server(
@@ -402,6 +402,12 @@ def _ask_server(
     with still_working(f"sonalyze: waiting for {server.address}", sys.stderr):
         answer = server.ask(verb, source.get("cluster"), question)
     answer.copy(out.buffer)
+
+
+def _refuse_binary_for_people(words: Iterable[str], out: TextIO) -> None:
+    binary = sorted({"arrow", "parquet"} & set(words))
+    if binary and out.isatty():
+        raise UsageError(f"--fmt: {binary[0]} is binary, and this is a terminal: give --output, or redirect")
 
 
 def _data_path(option: str | None) -> Path:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from sonar import verbs
 from sonar.config.clusters import Clusters
+from sonar.errors import UsageError
 from sonar.web.questions import Asker, question_of
 
 if TYPE_CHECKING:
@@ -22,9 +23,10 @@ if TYPE_CHECKING:
     from sonar.web.nursery import Reply
     from sonar.web.questions import Answered
 
-__all__ = ["ARROW", "CSV", "HTML", "JSON", "TEXT", "accepted", "answer"]
+__all__ = ["ARROW", "CSV", "HTML", "JSON", "PARQUET", "TEXT", "accepted", "answer"]
 
 ARROW = "application/vnd.apache.arrow.stream"
+PARQUET = "application/vnd.apache.parquet"
 CSV = "text/csv; charset=utf-8"
 HTML = "text/html; charset=utf-8"
 JSON = "application/json"
@@ -68,6 +70,9 @@ def answer(
         _write_arrow(reply, answered)
         return
     fmt = answered.fmt
+    if fmt.is_binary:
+        _write_binary(reply, answered, as_json_string=as_json_string)
+        return
     media_type = HTML if "html" in fmt.words else _MEDIA_TYPES.get(fmt.style.value, TEXT)
     as_json_string = as_json_string and not wanted
     _start(reply, media_type, as_json_string=as_json_string)
@@ -119,6 +124,22 @@ class _JsonString:
     def writelines(self, texts: Sequence[str]) -> None:
         for text in texts:
             self.write(text)
+
+
+def _write_binary(reply: "Reply", answered: "Answered", *, as_json_string: bool) -> None:
+    """Write what `fmt=arrow` or `fmt=parquet` is on the command line. Raise UsageError where a text is wanted."""
+    from io import BytesIO
+
+    from sonar.render.formats import Style
+    from sonar.render.tables import typed_table, write_table
+
+    style = answered.fmt.style
+    if as_json_string:
+        raise UsageError(f"fmt: {style.value} is binary and cannot be a JSON string")
+    file = BytesIO()
+    write_table(typed_table(answered.result, answered.fmt.fields), style, file)
+    reply.start(200, ARROW if style is Style.ARROW else PARQUET)
+    reply.write(file.getvalue())
 
 
 def _write_arrow(reply: "Reply", answered: "Answered") -> None:

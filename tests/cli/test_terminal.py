@@ -70,10 +70,11 @@ def test_pager_that_is_left_early_is_no_error(place: Path) -> None:
 
 
 def test_binary_is_not_written_to_a_terminal(place: Path) -> None:
-    status, shown = at_terminal(place, "jobs", "--fmt=arrow,job")
+    for where in ([], ["--remote=http://127.0.0.1:1", "--cluster=c"]):
+        status, shown = at_terminal(place, "jobs", "--fmt=arrow,job", *where)
 
-    assert status == 2
-    assert shown.startswith("sonalyze: --fmt: arrow is binary, and this is a terminal: give --output, or redirect")
+        assert status == 2
+        assert shown.startswith("sonalyze: --fmt: arrow is binary, and this is a terminal: give --output, or redirect")
 
 
 def test_work_of_more_than_two_seconds_is_told_and_ends_at_once_on_interrupt(place: Path) -> None:

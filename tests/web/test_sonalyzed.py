@@ -86,6 +86,7 @@ def test_relative_values_know_the_nodes(server: Server) -> None:
         ("/jobs?cluster=demo&host=a[", 400, "a["),
         ("/jobs?cluster=demo&fmt=nothing", 400, "No output fields"),
         ("/jobs?cluster=demo&query=bogus%3D1", 400, "--query: no field 'bogus', at column 1 of 'bogus=1'"),
+        ("/api/v0/jobs?cluster=demo&fmt=arrow,job", 400, "fmt: arrow is binary and cannot be a JSON string"),
         ("/api/v0/jobs?cluster=demo&q=user", 400, "after 'user', found the end, at column 5"),
         ("/profile/../../etc/passwd", 404, "404"),
         ("/static/../app.py", 404, "404"),
@@ -102,6 +103,21 @@ def test_bad_requests_are_refused_and_tell_no_path(server: Server, path: str, st
     assert text in response.data.decode()
     assert str(server.config) not in response.data.decode()
     assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_typed_tables_are_those_of_the_command(server: Server) -> None:
+    import io
+
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    texts = server.ask("jobs", cluster=CLUSTER, user="-", fmt="csv,job").data.decode().split()
+    answer = server.ask("jobs", cluster=CLUSTER, user="-", fmt="parquet,job,user")
+    assert (answer.status, answer.headers["Content-Type"]) == (200, "application/vnd.apache.parquet")
+    assert [str(job) for job in parquet.read_table(io.BytesIO(answer.data)).column("job").to_pylist()] == texts
+    answer = server.ask("jobs", cluster=CLUSTER, user="-", fmt="arrow,job,user")
+    assert (answer.status, answer.headers["Content-Type"]) == (200, "application/vnd.apache.arrow.stream")
+    assert [str(job) for job in pa.ipc.open_stream(answer.data).read_all().column("job").to_pylist()] == texts
 
 
 def test_other_methods_are_refused(server: Server) -> None:
