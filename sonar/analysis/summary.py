@@ -78,11 +78,11 @@ class Summary:
 
 
 def summarized(
-    samples: Samples, records: "RecordFilter", window: "Window", *, jobs: bool = True, slots: bool = True
+    samples: Samples, records: "RecordFilter", window: "Window | None", *, jobs: bool = True, slots: bool = True
 ) -> Summary | None:
     """Return the summary of one host's samples that pass a filter; None if they have none. There is a sample.
 
-    Without `jobs` or `slots` these are left empty.
+    Without a window all count. Without `jobs` or `slots` these are left empty.
     """
     time = samples["time"]
     instants = _distinct(time)
@@ -175,7 +175,9 @@ def _distinct(time: np.ndarray) -> np.ndarray:
     return np.flatnonzero(there) + origin
 
 
-def _within(time: np.ndarray, window: "Window") -> np.ndarray:
+def _within(time: np.ndarray, window: "Window | None") -> np.ndarray:
+    if window is None:
+        return time
     if window.start_active:
         time = time[time >= window.start]
     return time[time <= window.end] if window.end_active else time

@@ -21,7 +21,6 @@ from sonar.analysis.streams import STREAM_COLUMNS
 from sonar.analysis.summary import PEAKS, SUMMED, Columns, summarized, summary_of_nothing
 from sonar.read.columns import Identity, open_columns
 from sonar.read.files import COLUMNS_NAME
-from sonar.verbs.query import Window
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,7 +30,6 @@ __all__ = ["DayRollup", "has_rollups", "open_rollup", "write_rollups"]
 _TABLES = {"jobs": ("heads", "jobs"), "load": ("heads", "slots")}
 _METADATA_KEY = b"sonar-rollup"
 _FORMAT = 1
-_UNLIMITED = Window(0, 0, start_active=False, end_active=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +53,7 @@ def write_rollups(directory: Path) -> None:
             if where.source < 0:
                 continue
             samples = samples_of(columns.read(host, STREAM_COLUMNS))
-            summary = summarized(samples, records, _UNLIMITED, jobs="jobs" in tables, slots="slots" in tables)
+            summary = summarized(samples, records, None, jobs="jobs" in tables, slots="slots" in tables)
             if summary is not None:
                 parts.append((host, summary))
         extents = {host: list(summary.extent) for host, summary in parts}

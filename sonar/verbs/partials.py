@@ -83,7 +83,8 @@ def jobs_of_all_hosts(
     parts = {host: part.jobs for host, part in found.items()}
     if rolled is not None:
         runs |= rolled.runs
-        parts[""] = jobs_of_summaries(rolled.summaries)[0]
+        for at, portion in enumerate(rolled.portions()):
+            parts[f"/{at}"] = jobs_of_summaries(portion)[0]
     if over_hosts is OverHosts.NUMBERED:
         numbers = [part.job[(part.epoch == 0) & (part.job != 0)] for part in parts.values()]
         numbers += [np.unique(rows["job"]) for rows in shared]
@@ -116,7 +117,9 @@ def loads_of_all_hosts(query: "Query", slot: int) -> dict[str, HostLoad]:
     if rolled is not None:
         of_rest, is_clean = query.scan.map_plans(work, columns, rolled.rest)
         if is_clean:
-            series = load_of_summaries(rolled.summaries, slot)
+            series = {
+                host: found for part in rolled.portions() for host, found in load_of_summaries(part, slot).items()
+            }
             loads = {host: HostLoad(series.get(host), rolled.extents[host], runs) for host, runs in rolled.runs.items()}
             loads |= {host: load for host, load in of_rest.items() if load is not None}
             return {host: loads[host] for host in sorted(loads)}

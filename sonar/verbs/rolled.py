@@ -5,6 +5,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import numpy as np
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RolledUp", "rolled_up"]
 
+_HOSTS_AT_ONCE = 25
+
 
 @dataclass(frozen=True, slots=True)
 class RolledUp:
@@ -27,10 +30,21 @@ class RolledUp:
     Of each host answered for: its runs in the window, and the first and last instant of its samples.
     """
 
-    summaries: "Summaries"
+    parts: "list[tuple[Summaries, frozenset[str]]]"
     runs: "dict[str, np.ndarray]"
     extents: dict[str, tuple[int, int]]
     rest: "dict[str, HostPlan]"
+
+    def portions(self) -> "Iterator[Summaries]":
+        """Yield the summaries of some hosts at a time, which bounds memory."""
+        from sonar.analysis.combine import joined_summaries
+
+        hosts = sorted(self.extents)
+        for at in range(0, len(hosts), _HOSTS_AT_ONCE):
+            portion = frozenset(hosts[at : at + _HOSTS_AT_ONCE])
+            chosen = [(part, wanted & portion) for part, wanted in self.parts if wanted & portion]
+            if chosen:
+                yield joined_summaries(chosen)
 
 
 @dataclass(slots=True)
@@ -45,7 +59,7 @@ def rolled_up(query: "Query", verb: str, selection: "Selection", columns: tuple[
     """Return what the roll-ups of a verb say about a question; None if they do not answer it."""
     import numpy as np
 
-    from sonar.analysis.combine import filtered_summaries, joined_summaries, summaries_of
+    from sonar.analysis.combine import filtered_summaries, summaries_of
     from sonar.analysis.merge import TAIL_S
     from sonar.analysis.select import DEFAULT_EXCLUSIONS
     from sonar.read.plan import HostPlan
@@ -84,19 +98,19 @@ def rolled_up(query: "Query", verb: str, selection: "Selection", columns: tuple[
     answered = frozenset(extents)
     chosen = [(rollup.summaries, answered & wanted) for rollup, wanted in batches.values() if answered & wanted]
     more = [(host, part) for host, found in summaries.items() if host in answered for part in found or ()]
+    if filters:
+        narrowed = [(filtered_summaries(part, records), wanted) for part, wanted in chosen]
+        chosen = [(part, wanted) for part, wanted in narrowed if part is not None]
+        if len(chosen) < len(narrowed):  # a job has samples of users who are asked for, and of others
+            return None
     if more:
         chosen.append((summaries_of(more), answered))
     if not chosen:
         return None
-    joined: Summaries | None = joined_summaries(chosen)
-    if filters and joined is not None:
-        joined = filtered_summaries(joined, records)
-    if joined is None:
-        return None
     days = sum(len(wanted) for _, wanted in batches.values())
     samples = sum(len(one.live) for one in hosts.values()) + sum(len(plan.days) for plan in rest.values())
     query.scan.way = f"roll-ups of {days} days of hosts, samples of {samples}"
-    return RolledUp(joined, runs, extents, rest)
+    return RolledUp(chosen, runs, extents, rest)
 
 
 def _look_at(

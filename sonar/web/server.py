@@ -64,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
         raise UsageError("--allow-anonymous and --oidc exclude each other")
     if args.password_file is None and args.oidc is None and not args.allow_anonymous:
         raise UsageError("who may ask? Want --password-file FILE, or --allow-anonymous")
-    for option in ("data", "cluster_config", "reports", "site_pages"):
+    for option in ("data", "cluster_config", "site_pages"):  # reports may be made later
         directory = getattr(args, option)
         if directory is not None and not directory.is_dir():
             raise UsageError(f"--{option.replace('_', '-')} is no directory: '{directory}'")
