@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sonar.errors import SonarError, UsageError
+from sonar.report.publish import sweep
 from sonar.report.site import Site
 from sonar.times import parse_instant, present
 
@@ -59,6 +60,7 @@ def run_job(site: Site, rhythm: str, *, dry_run: bool = False) -> "Outcome":
     if rhythm not in RHYTHMS:
         raise UsageError(f"there is no rhythm {rhythm!r}")
     with _alone(site, rhythm):
+        sweep(site.reports)
         outcome = run_rhythm(site, rhythm, dry_run=dry_run)
     if dry_run:
         for message in outcome.messages:

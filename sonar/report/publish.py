@@ -1,11 +1,30 @@
 """Publishing: a report file appears whole or not at all, and is on disk when it does."""
 
 import os
+import re
+import time
 from pathlib import Path
 
 from sonar.errors import SonarError
 
-__all__ = ["publish"]
+__all__ = ["publish", "sweep"]
+
+
+_SCRATCH = re.compile(r"\..+\.[0-9]+")
+_ABANDONED_S = 3600
+
+
+def sweep(directory: Path) -> None:
+    """Remove what writers that were killed an hour ago or earlier have left below a directory."""
+    limit = time.time() - _ABANDONED_S
+    for path in directory.rglob(".*"):
+        try:
+            if _SCRATCH.fullmatch(path.name) and path.is_file() and path.stat().st_mtime < limit:
+                path.unlink()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise SonarError(f"cannot remove '{path}': {error.strerror}") from error
 
 
 def publish(path: Path, text: str, *, mode: int = 0o666) -> None:
