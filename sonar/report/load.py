@@ -51,8 +51,8 @@ def documents(
 ) -> list[tuple[str, dict[str, Any]]]:
     """Return the files' names and contents.
 
-    With a `window` of instants, they have what pages of now know too: `generated`, `from`, `to`, `group`, `rres`, and
-    null where a host has no sample, so that a gap is seen to be one.
+    With a `window` of instants, which may be the end of what the answers are about, they have what pages of now know
+    too: `generated`, `from`, `to`, `group`, `rres`, and null where a host has no sample, so that a gap is seen.
     """
     fields = _FIELDS if window is None else f"{_FIELDS},rres"
     options: dict[str, Sequence[str]] = {NODES: (), "fmt": [fields], WINDOW: (), order.bucketing: [FLAG]}
@@ -88,7 +88,8 @@ def _with_gaps(
     """Return the records with empty ones in between: for each slot without a sample; of samples, one in each gap."""
     slot = {"daily": DAY, "hourly": HOUR}.get(order.bucketing)
     if slot is not None:
-        by_label = {record["datetime"]: record for record in records}
+        first = minute_text(window[0] // slot * slot)
+        by_label = {record["datetime"]: record for record in records if record["datetime"] >= first}
         labels = [minute_text(instant) for instant in range(window[0] // slot * slot, window[1] + 1, slot)]
         return [by_label.get(label, {"datetime": label}) for label in sorted({*labels, *by_label})]
     most_s = 2 * MINUTE * (order.downtime_interval or 5)

@@ -9,7 +9,7 @@ from sonar.report.answers import InProcess, Source
 from sonar.report.audience import Audience, for_audience, pseudonym_key
 from sonar.report.logfiles import hosts_in_log
 from sonar.report.products import Product, Task
-from sonar.times import iso_text, minute_text
+from sonar.times import DAY, iso_text, minute_text
 
 if TYPE_CHECKING:
     from sonar.report.site import Site
@@ -25,6 +25,7 @@ class Maker:
     def __init__(self, site: "Site") -> None:
         self.site = site
         self._surveys: dict[tuple[int, int, int], Survey] = {}
+        self._answers: dict[tuple[int, int, int], InProcess] = {}
 
     def make(self, task: Task) -> list[Product]:
         """Return the files of a task. Raise SonarError if they cannot be made."""
@@ -46,9 +47,16 @@ class Maker:
         return self._surveys[key]
 
     def answers(self, task: Task) -> InProcess:
-        """Return who answers the questions of the reports of old about the task's window."""
-        source = Source(self.site.data, "", None, self.site.cluster.source or self.site.data, task.now)
-        return InProcess(source, self.site.cluster.nodes, (task.start, task.end))
+        """Return who answers the questions of the reports of old about the task's window.
+
+        With the option `read` the answers are about so many days: then tasks of different windows share them.
+        """
+        start = min(task.start, task.end - int(task.options.get("read", "0")) * DAY)
+        key = (start, task.end, task.now)
+        if key not in self._answers:
+            source = Source(self.site.data, "", None, self.site.cluster.source or self.site.data, task.now)
+            self._answers[key] = InProcess(source, self.site.cluster.nodes, (start, task.end))
+        return self._answers[key]
 
     def _table(self, declared: "TableReport", task: Task) -> list[Product]:
         from sonar.report.tables import Table, as_json

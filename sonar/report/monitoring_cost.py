@@ -20,6 +20,7 @@ def make(survey: "Survey", given: Mapping[str, str]) -> Table:
     """Return the figures, each with its unit."""
     from pathlib import Path
 
+    from sonar.report.logfiles import hosts_in_log
     from sonar.report.products import read_days
 
     del given
@@ -33,7 +34,7 @@ def make(survey: "Survey", given: Mapping[str, str]) -> Table:
     if isinstance(survey.data, Path):
         read = read_days(survey.data, survey.start, survey.end)
         days = max(len(read["days"]), 1)
-        nodes = max(len(survey.last_seen()), 1)
+        nodes = max(len(hosts_in_log(survey.data, survey.start, survey.end)), 1)
         first, last = (read_days(survey.data, at // DAY * DAY, at // DAY * DAY)["bytes"] for at in _ends(survey))
         rows += [
             {"what": "log of the window", "value": read["bytes"], "unit": "bytes"},

@@ -60,9 +60,9 @@ def _live(site: "Site", _dry_run: bool) -> Outcome:  # noqa: FBT001 - of one typ
 
 def _hourly(site: "Site", _dry_run: bool) -> Outcome:  # noqa: FBT001
     tasks = [
-        _task(site, "load", 1, tag="daily", bucketing="hourly"),
+        _task(site, "load", 1, tag="daily", bucketing="hourly", read="7"),
         _task(site, "load", 7, tag="weekly", bucketing="hourly"),
-        *_of_groups(site, 1, "daily", "hourly"),
+        *_of_groups(site, 1, "daily", "hourly", read="7"),
         *_of_groups(site, 7, "weekly", "hourly"),
         *_table_tasks(site, ["silent-nodes"]),
     ]
@@ -71,9 +71,9 @@ def _hourly(site: "Site", _dry_run: bool) -> Outcome:  # noqa: FBT001
 
 def _daily(site: "Site", _dry_run: bool) -> Outcome:  # noqa: FBT001
     tasks = [
-        _task(site, "load", 30, tag="monthly", bucketing="daily"),
+        _task(site, "load", 30, tag="monthly", bucketing="daily", read="90"),
         _task(site, "load", 90, tag="quarterly", bucketing="daily"),
-        *_of_groups(site, 30, "monthly", "daily"),
+        *_of_groups(site, 30, "monthly", "daily", read="90"),
         *_of_groups(site, 90, "quarterly", "daily"),
         *_table_tasks(site, _DAILY_TABLES),
         _task(site, "top-users", 7, by="gpu", file="top-users-gpu.json"),
@@ -175,9 +175,11 @@ def _task(site: "Site", report: str, days: int, **options: str) -> Task:
     return Task(report, site.now - days * DAY, site.now, site.now, options)
 
 
-def _of_groups(site: "Site", days: int, tag: str, bucketing: str) -> list[Task]:
+def _of_groups(site: "Site", days: int, tag: str, bucketing: str, **options: str) -> list[Task]:
     return [
-        _task(site, "load", days, tag=f"{group.name}-{tag}", bucketing=bucketing, group=",".join(group.nodes))
+        _task(
+            site, "load", days, tag=f"{group.name}-{tag}", bucketing=bucketing, group=",".join(group.nodes), **options
+        )
         for group in site.cluster.groups
     ]
 

@@ -3,10 +3,10 @@
 Answers are the verbs' own tables, with values not yet rounded for print.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sonar.report.logfiles import hosts_in_log
 from sonar.times import DAY, MINUTE, day_of
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from sonar.verbs.query import Query
 
 __all__ = ["EVERYONE", "Period", "Survey"]
+
+_T = TypeVar("_T")
 
 EVERYONE = {"user": ("-",)}
 
@@ -69,6 +71,13 @@ class Survey:
         if key not in self._answers:
             self._answers[key] = verbs.verb(verb).answer(self.query(verb, options, start))
         answer: Result = self._answers[key]
+        return answer
+
+    def once(self, name: str, compute: Callable[[], _T]) -> _T:
+        """Return what a function returns; of one name it is called once."""
+        if name not in self._answers:
+            self._answers[name] = compute()
+        answer: _T = self._answers[name]
         return answer
 
     def jobs(self) -> "pa.Table":

@@ -60,6 +60,10 @@ class Used:
 
 def usages(survey: "Survey") -> list[Usage]:
     """Return all jobs of the window, in the order of the verb jobs."""
+    return survey.once("usages", lambda: _usages(survey))
+
+
+def _usages(survey: "Survey") -> list[Usage]:
     names = ("job", "user", "cmd", "host", "start", "end", "cpu_avg", "gpu_avg", "res_avg", "gpus")
     jobs = survey.jobs()
     columns: list[list[Any]] = [jobs.column(name).to_pylist() for name in names]
