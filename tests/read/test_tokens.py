@@ -7,7 +7,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sonar.read import tokens
 from sonar.read.records import read_records
 from sonar.read.rows import Rows
 from sonar.read.tokens import Tokenizer
@@ -159,7 +158,7 @@ def test_any_bytes(data: bytes) -> None:
 def test_blocks_are_cut_where_it_does_not_matter(lines: list[bytes], size: int) -> None:
     data = b"\n".join(lines) + b"\n"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tokens, "_BLOCK", size)
+        patch.setattr("sonar.read.fields._BLOCK", size)
         plain, fast = both(data, Tokenizer())
 
     assert fast == plain
