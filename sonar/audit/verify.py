@@ -22,7 +22,7 @@ from pathlib import Path
 from sonar.audit.columns import column_problems
 from sonar.audit.records import judge_of, torn_end
 from sonar.errors import SonarError
-from sonar.read.files import COLUMNS_NAME
+from sonar.read.files import is_derived
 
 __all__ = ["Action", "Finding", "Summary", "verify_cluster"]
 
@@ -93,7 +93,7 @@ def verify_cluster(
 def _verify_file(path: Path, summary: Summary, *, repair: bool, clock: Callable[[], float]) -> None:
     judge = judge_of(path.name)
     if judge is None:
-        summary.ignored += path.suffix != BAD and path.name != COLUMNS_NAME
+        summary.ignored += path.suffix != BAD and not is_derived(path.name)
         return
     try:
         with path.open("rb") as file:

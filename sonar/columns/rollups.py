@@ -20,7 +20,7 @@ from sonar.analysis.select import DEFAULT_EXCLUSIONS, RecordFilter
 from sonar.analysis.streams import STREAM_COLUMNS
 from sonar.analysis.summary import PEAKS, SUMMED, Columns, summarized, summary_of_nothing
 from sonar.read.columns import Identity, open_columns
-from sonar.read.files import COLUMNS_NAME
+from sonar.read.files import COLUMNS_NAME, ROLLUP_PREFIX
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -118,7 +118,7 @@ def _nothing() -> dict[str, Columns]:
 
 
 def _path(directory: Path, verb: str, name: str) -> Path:
-    return directory / f"0+rollup-{verb}-{name}.parquet"
+    return directory / f"{ROLLUP_PREFIX}{verb}-{name}.parquet"
 
 
 def _table(rows: Columns, found: Summaries | None) -> "tuple[pa.Table, dict[str, Any]]":

@@ -13,9 +13,20 @@ if TYPE_CHECKING:
 
     from sonar.hosts import HostPatterns
 
-__all__ = ["COLUMNS_NAME", "LogFile", "SampleReader", "host_of", "listed", "sample_files", "settled_end"]
+__all__ = [
+    "COLUMNS_NAME",
+    "ROLLUP_PREFIX",
+    "LogFile",
+    "SampleReader",
+    "host_of",
+    "is_derived",
+    "listed",
+    "sample_files",
+    "settled_end",
+]
 
 COLUMNS_NAME = "0+columns.parquet"
+ROLLUP_PREFIX = "0+rollup-"
 
 _ENVELOPES_PREFIX = "0+sample-"
 _LARGEST_QUOTED = 64 * 1024  # and 16 lines: after so much without a quote none is open
@@ -57,6 +68,11 @@ def listed(root: Path, first: int, last: int, hosts: "HostPatterns | None" = Non
         elif path.name == COLUMNS_NAME:
             columns.append(path)
     return sorted(files), sorted(columns)
+
+
+def is_derived(name: str) -> bool:
+    """Whether a file of a day's directory was made from the log there: columns and roll-ups."""
+    return name == COLUMNS_NAME or (name.startswith(ROLLUP_PREFIX) and name.endswith(".parquet"))
 
 
 def host_of(name: str) -> str:
