@@ -11,7 +11,7 @@ import termios
 import time
 from pathlib import Path
 
-from tests.cli.test_sonalyze import SONALYZE, place
+from tests.cli.test_sonalyze import INTERRUPTIBLE, SONALYZE, place
 
 __all__ = ["place"]
 
@@ -81,7 +81,10 @@ def test_work_of_more_than_two_seconds_is_told_and_ends_at_once_on_interrupt(pla
     os.mkfifo(place / "slow.csv")
     master, slave = pty.openpty()
     program = subprocess.Popen(
-        [sys.executable, SONALYZE, "parse", "--", "slow.csv"], cwd=place, stdout=subprocess.DEVNULL, stderr=slave
+        [*INTERRUPTIBLE, sys.executable, SONALYZE, "parse", "--", "slow.csv"],
+        cwd=place,
+        stdout=subprocess.DEVNULL,
+        stderr=slave,
     )
     os.close(slave)
     with (place / "slow.csv").open("w"):  # returns when the program has opened the other end
