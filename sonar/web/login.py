@@ -7,7 +7,7 @@ is ever changed by a request, and both want to come from this site's own pages (
 
 import hashlib
 import hmac
-from http.cookies import SimpleCookie
+from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -68,9 +68,7 @@ class Sessions:
             jar.load(request.headers.get("cookie", ""))
             value = jar[cookie_name(request)].value
             facts = serializer_of(self._site.session_key, "session").loads(value, max_age=SESSION_S)
-        except (BadData, KeyError, ValueError):
-            return None
-        except Exception:  # of http.cookies, for odd headers
+        except (BadData, CookieError, KeyError, ValueError):
             return None
         if facts.get("p"):
             provider = self._site.provider
