@@ -1,13 +1,14 @@
 """Summaries of days become answers: jobs, and the load of hosts, as all samples together would give them."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from sonar.analysis.buckets import QUANTITIES, Series, truncated
-from sonar.analysis.jobs import AVERAGED, Jobs, WordSets
+from sonar.analysis.exact import PEAKS, SUMMED, Columns, floats, joined_columns, normalized, sums_of
+from sonar.analysis.jobs import AVERAGED, Jobs, WordSets, combined_jobs
 from sonar.analysis.merge import union_of_gpus
 from sonar.analysis.samples import dense, ordered_by
 from sonar.analysis.streams import GROWING, utilization
@@ -18,133 +19,160 @@ from sonar.analysis.summary import (
     CONTEXT_KEPT,
     HALF_HOUR,
     HEAD,
-    PEAKS,
     STREAM_KEY,
-    SUMMED,
-    Columns,
-    Summary,
-    floats,
-    joined_columns,
-    normalized,
+    Summaries,
     stream_number,
-    sums_of,
 )
 
 if TYPE_CHECKING:
     from sonar.analysis.select import RecordFilter
 
-__all__ = [
-    "Summaries",
-    "filtered_summaries",
-    "jobs_of_summaries",
-    "joined_summaries",
-    "load_of_summaries",
-    "summaries_of",
-]
+__all__ = ["Part", "filtered_summaries", "jobs_of_parts", "load_of_parts"]
+
+_K = TypeVar("_K")
+
+_JOB_KEY = ("host", *STREAM_KEY)
+_SETS = {"users": "user", "cmds": "cmd"}
+_PLACE = {name: place for place, name in enumerate(PEAKS)}
 
 
 @dataclass(frozen=True, slots=True)
-class Summaries:
-    """Summaries of hosts, each later than the one before, on one vocabulary; `host` is a code into `hosts`."""
+class Part:
+    """Summaries of which some hosts count; `every` gives those of some hosts with details of every job."""
 
-    heads: Columns
-    jobs: Columns
-    slots: Columns
-    words: dict[str, list[str]]
-    hosts: list[str]
+    summaries: Summaries
+    hosts: frozenset[str]
+    every: "Callable[[frozenset[str]], Summaries] | None" = None
 
 
-def summaries_of(parts: Sequence[tuple[str, Summary]]) -> Summaries:
-    """Return the summaries of some hosts together; there is at least one."""
-    hosts = sorted({host for host, _ in parts})
-    host_code = {host: code for code, host in enumerate(hosts)}
-    words = {
-        name: sorted({word for _, part in parts for word in part.words[name]}, key=str.encode)
-        for name in ("user", "cmd")
-    }
-    codes = {name: {word: code for code, word in enumerate(known)} for name, known in words.items()}
-    tables: dict[str, list[Columns]] = {"heads": [], "jobs": [], "slots": []}
-    for host, part in parts:
-        place: Columns = {
-            name: np.array([codes[name][word] for word in part.words[name]] or [0], np.int64)
-            for name in ("user", "cmd")
-        }
-        for table, rows in (("heads", part.heads), ("jobs", part.jobs), ("slots", part.slots)):
-            size = rows["gpus"].shape[0]
-            coded: Columns = {name: place[name][rows[name]] for name in place if name in rows}
-            if table == "jobs":  # only rows without a job number are of a stream
-                coded = {name: np.where(rows["job"] == 0, values, 0) for name, values in coded.items()}
-            tables[table].append(rows | coded | {"host": np.full(size, host_code[host])})
-    joined = {name: joined_columns(found) for name, found in tables.items()}
-    return Summaries(joined["heads"], joined["jobs"], joined["slots"], words, hosts)
-
-
-def joined_summaries(parts: Sequence[tuple[Summaries, frozenset[str]]]) -> Summaries:
-    """Return the summaries of some of the hosts of each part, on one vocabulary; there is at least one."""
-    hosts = sorted({host for part, wanted in parts for host in part.hosts if host in wanted})
-    words = {
-        name: sorted({word for part, _ in parts for word in part.words[name]}, key=str.encode)
-        for name in ("user", "cmd")
-    }
-    codes = {"host": {host: code for code, host in enumerate(hosts)}}
-    codes |= {name: {word: code for code, word in enumerate(known)} for name, known in words.items()}
-    tables: dict[str, list[Columns]] = {"heads": [], "jobs": [], "slots": []}
-    for part, wanted in parts:
-        place: Columns = {
-            name: np.array([codes[name][word] for word in known] or [0], np.int64) for name, known in part.words.items()
-        }
-        place["host"] = np.array(
-            [codes["host"][host] if host in wanted else -1 for host in part.hosts] or [0], np.int64
-        )
-        everything = wanted.issuperset(part.hosts)
-        for table, rows in (("heads", part.heads), ("jobs", part.jobs), ("slots", part.slots)):
-            coded: Columns = {name: place[name][rows[name]] for name in place if name in rows}
-            if table == "jobs":
-                coded |= {name: np.where(rows["job"] == 0, coded[name], 0) for name in ("user", "cmd")}
-            joined = rows | coded
-            if not everything:
-                keep = coded["host"] >= 0
-                joined = {name: values[..., keep] for name, values in joined.items()}
-            tables[table].append(joined)
-    found = {name: joined_columns(of_table) for name, of_table in tables.items()}
-    return Summaries(found["heads"], found["jobs"], found["slots"], words, hosts)
-
-
-def filtered_summaries(parts: Summaries, records: "RecordFilter") -> Summaries | None:
+def filtered_summaries(found: Summaries, records: "RecordFilter") -> Summaries | None:
     """Return what a filter by user and job leaves; None if a job has samples of users who pass and of others."""
-    heads, jobs = parts.heads, parts.jobs
+    jobs = found.jobs
 
-    def passing(rows: Columns, *, users: bool) -> np.ndarray:
-        keep = np.ones(len(rows["job"]), bool)
-        if users:
-            wanted = [
-                (records.users is None or word in records.users) and word not in records.exclude_users
-                for word in parts.words["user"]
-            ]
-            keep &= np.array(wanted or [True], bool)[rows["user"]]
-        if records.jobs is not None:
-            keep &= np.isin(rows["job"], list(records.jobs))
-        if records.exclude_jobs:
-            keep &= ~np.isin(rows["job"], list(records.exclude_jobs))
-        return keep
+    def passes(user: str) -> bool:
+        return (records.users is None or user in records.users) and user not in records.exclude_users
 
-    kept = passing(heads, users=True)
-    keys = [np.concatenate([heads[name], jobs[name].astype(np.int64)]) for name in ("host", "job", "epoch")]
-    group = dense(*keys)
-    of_heads, of_jobs = group[: len(kept)], group[len(kept) :]
-    good, bad = np.zeros(len(group) + 1, bool), np.zeros(len(group) + 1, bool)
-    good[of_heads[kept]] = True
-    bad[of_heads[~kept]] = True
-    numbered = jobs["job"] != 0
-    if np.any(good[of_jobs] & bad[of_jobs] & numbered):
+    passing = [{passes(user) for user in users} for users in found.sets["user"]]
+    mixed = np.array([len(truths) > 1 for truths in passing] or [False])
+    if mixed.any() and mixed[jobs["users"]].any():
         return None
-    keep = np.where(numbered, good[of_jobs], passing(jobs, users=True)) & passing(jobs, users=False)
-    return Summaries(
-        {name: values[kept] for name, values in heads.items()},
-        {name: values[..., keep] for name, values in jobs.items()},
-        parts.slots,
-        parts.words,
-        parts.hosts,
+    keep: np.ndarray = np.array([True in truths for truths in passing] or [True])[jobs["users"]]
+    if records.jobs is not None:
+        keep = keep & np.isin(jobs["job"], list(records.jobs))
+    if records.exclude_jobs:
+        keep = keep & ~np.isin(jobs["job"], list(records.exclude_jobs))
+    return replace(found, jobs={name: values[..., keep] for name, values in jobs.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class _Vocabulary:
+    """Hosts, words and sets of words of all parts, and the code of each; those of hosts and words ascend by byte."""
+
+    hosts: dict[str, int]
+    words: dict[str, dict[str, int]]
+    sets: dict[str, dict[tuple[str, ...], int]]
+
+    @classmethod
+    def of(cls, parts: Sequence[Part]) -> "_Vocabulary":
+        """Return that of some parts."""
+        hosts = sorted({host for part in parts for host in part.hosts})
+        words: dict[str, dict[str, int]] = {}
+        sets: dict[str, dict[tuple[str, ...], int]] = {}
+        for name in ("user", "cmd"):
+            known = {word for part in parts for word in part.summaries.words[name]}
+            words[name] = {word: code for code, word in enumerate(sorted(known, key=str.encode))}
+            of_parts = dict.fromkeys(members for part in parts for members in part.summaries.sets[name])
+            sets[name] = {members: code for code, members in enumerate(of_parts)}
+        return cls({host: code for code, host in enumerate(hosts)}, words, sets)
+
+    def rows(self, parts: Sequence[Part], table: str) -> Columns:
+        """Return the rows of a table of all parts, and of which part each is."""
+        found = []
+        for number, part in enumerate(parts):
+            rows: Columns = getattr(part.summaries, table)
+            if not rows:
+                continue
+            host = _codes(self.hosts, part.summaries.hosts, part.hosts)[rows["host"]]
+            coded: Columns = {"host": host, "part": np.full(len(host), number)}
+            for name in ("user", "cmd"):
+                if name in rows:
+                    coded[name] = _codes(self.words[name], part.summaries.words[name])[rows[name]]
+                    if table != "heads":  # only rows without a job number are of a stream
+                        coded[name] = np.where(rows["job"] == 0, coded[name], 0)
+            for column, name in _SETS.items():
+                if column in rows:
+                    coded[column] = _codes(self.sets[name], part.summaries.sets[name])[rows[column]]
+            joined = rows | coded
+            if not part.hosts.issuperset(part.summaries.hosts):
+                keep = host >= 0
+                joined = {name: values[..., keep] for name, values in joined.items()}
+            found.append(joined)
+        return joined_columns(found) if found else {}
+
+
+def _codes(known: "Mapping[_K, int]", members: "Sequence[_K]", wanted: "frozenset[_K] | None" = None) -> np.ndarray:
+    """Return the code of each member; -1 of what is not wanted."""
+    codes = [known[one] if wanted is None or one in wanted else -1 for one in members]
+    return np.array(codes or [0], np.int64)
+
+
+def jobs_of_parts(parts: Sequence[Part]) -> Jobs:
+    """Return a row for each job of each host. Of a host, each part is later than the one before."""
+    parts = [part for part in parts if part.summaries.jobs and part.hosts]
+    vocabulary = _Vocabulary.of(parts)
+    jobs = vocabulary.rows(parts, "jobs")
+    if not jobs or len(jobs["job"]) == 0:
+        return Jobs.of_nothing()
+    number = dense(*(jobs[name] for name in _JOB_KEY))
+    alone = (np.bincount(number)[number] == 1) & jobs["whole"]
+    lacking = ~alone & ~jobs["detailed"]
+    names = list(vocabulary.hosts)
+    if lacking.any():
+        for at in np.unique(jobs["part"][lacking]).tolist():
+            hosts = frozenset(names[code] for code in set(jobs["host"][lacking & (jobs["part"] == at)].tolist()))
+            part = parts[at]
+            assert part.every is not None
+            parts[at] = replace(part, hosts=part.hosts - hosts)
+            parts.append(Part(part.every(hosts), hosts))
+    whole = np.flatnonzero(alone & (jobs["n"] > 0))
+    found = _jobs_alone({name: values[..., whole] for name, values in jobs.items()}, names, vocabulary.sets)
+    if alone.all():
+        return found
+    heads, steps = vocabulary.rows(parts, "heads"), vocabulary.rows(parts, "parts")
+    key = {name: heads[name] for name in ("host", "job", "epoch")}
+    of_stream = heads["job"] == 0
+    key |= {name: np.where(of_stream, heads[name], 0).astype(np.int64) for name in STREAM_KEY[2:]}
+    of_tables = [{name: jobs[name][~alone] for name in _JOB_KEY}, key, steps]
+    group = dense(*(np.concatenate([table[name].astype(np.int64) for table in of_tables]) for name in _JOB_KEY))
+    wanted, of_heads, of_steps = np.split(group, np.cumsum([len(table["job"]) for table in of_tables[:2]]))
+    goes_on = np.zeros(int(group.max()) + 1, bool)
+    goes_on[wanted] = True
+    detailed = _jobs_of_details(
+        {name: values[goes_on[of_heads]] for name, values in heads.items()},
+        {name: values[..., goes_on[of_steps]] for name, values in steps.items()},
+        vocabulary,
+    )
+    return combined_jobs([found, detailed], ())
+
+
+def _jobs_alone(jobs: Columns, hosts: list[str], sets: dict[str, dict[tuple[str, ...], int]]) -> Jobs:
+    """Return the jobs that rows of summaries tell all of."""
+    sums, steps = floats(jobs["sums"]), jobs["n"]
+    none = np.zeros(len(steps))
+    return Jobs(
+        job=jobs["job"],
+        start=jobs["first"],
+        end=jobs["last"],
+        samples=steps,
+        averages={name: sums[_PLACE[c]] / divisor / steps for name, (c, divisor) in AVERAGED.items()},
+        peaks={name: np.maximum(jobs["peaks"][_PLACE[c]] / divisor, 0.0) for name, (c, divisor) in AVERAGED.items()},
+        gpus=jobs["gpus"],
+        gpufail=jobs["gpufail"].astype(np.int64),
+        hosts=WordSets(jobs["host"], [(host,) for host in hosts]),
+        users=WordSets(jobs["users"], list(sets["user"])),
+        commands=WordSets(jobs["cmds"], list(sets["cmd"])),
+        epoch=jobs["epoch"],
+        totals=dict.fromkeys(GROWING, none),
     )
 
 
@@ -163,10 +191,9 @@ def _contributions(heads: Columns) -> tuple[Columns, np.ndarray]:
     return rows, (kind == HEAD) & kept & (util >= 0)
 
 
-def jobs_of_summaries(parts: Summaries) -> tuple[Jobs, np.ndarray]:
-    """Return a row for each job of each host, and the host's code of each."""
-    heads, counts = _contributions(parts.heads)
-    jobs = parts.jobs
+def _jobs_of_details(heads: Columns, jobs: Columns, vocabulary: _Vocabulary) -> Jobs:
+    """Return a row for each job of which there are heads, or sums of other steps (`jobs`)."""
+    heads, counts = _contributions(heads)
     of_stream = heads["job"] == 0
     key = {name: heads[name] for name in ("host", "job", "epoch")}
     key |= {name: np.where(of_stream, heads[name], 0).astype(np.int64) for name in STREAM_KEY[2:]}
@@ -203,7 +230,7 @@ def jobs_of_summaries(parts: Summaries) -> tuple[Jobs, np.ndarray]:
     order = np.argsort(all_group, kind="stable")
     all_group = all_group[order]
     if len(order) == 0:
-        return Jobs.of_nothing(), np.zeros(0, np.int64)
+        return Jobs.of_nothing()
     runs = np.flatnonzero(np.append(True, all_group[1:] != all_group[:-1]))
 
     def reduced(function: np.ufunc, of_steps: np.ndarray, of_closed: np.ndarray) -> np.ndarray:
@@ -224,31 +251,31 @@ def jobs_of_summaries(parts: Summaries) -> tuple[Jobs, np.ndarray]:
     }
 
     counting = counts | ((heads["flags"] & CLOSED_STREAM) != 0)
-    place = {name: position for position, name in enumerate(PEAKS)}
-    return (
-        Jobs(
-            job=whole_key["job"],
-            start=reduced(np.minimum, step_time[starts], jobs["first"][closed]),
-            end=reduced(np.maximum, step_time[starts], jobs["last"][closed]),
-            samples=steps,
-            averages={name: totals[place[c]] / divisor / steps for name, (c, divisor) in AVERAGED.items()},
-            peaks={name: np.maximum(peaks[place[c]] / divisor, 0.0) for name, (c, divisor) in AVERAGED.items()},
-            gpus=union_of_gpus(all_gpus, runs),
-            gpufail=reduced(np.maximum, step_failed, jobs["gpufail"][closed]).astype(np.int64),
-            hosts=WordSets(whole_key["host"], [(host,) for host in parts.hosts]),
-            users=WordSets.of_groups(head_group[counting], heads["user"][counting], parts.words["user"], present),
-            commands=WordSets.of_groups(head_group[counting], heads["cmd"][counting], parts.words["cmd"], present),
-            epoch=whole_key["epoch"],
-            totals=dict.fromkeys(GROWING, np.zeros(len(runs))),
-        ),
-        whole_key["host"],
+    words = {name: list(known) for name, known in vocabulary.words.items()}
+    return Jobs(
+        job=whole_key["job"],
+        start=reduced(np.minimum, step_time[starts], jobs["first"][closed]),
+        end=reduced(np.maximum, step_time[starts], jobs["last"][closed]),
+        samples=steps,
+        averages={name: totals[_PLACE[c]] / divisor / steps for name, (c, divisor) in AVERAGED.items()},
+        peaks={name: np.maximum(peaks[_PLACE[c]] / divisor, 0.0) for name, (c, divisor) in AVERAGED.items()},
+        gpus=union_of_gpus(all_gpus, runs),
+        gpufail=reduced(np.maximum, step_failed, jobs["gpufail"][closed]).astype(np.int64),
+        hosts=WordSets(whole_key["host"], [(host,) for host in vocabulary.hosts]),
+        users=WordSets.of_groups(head_group[counting], heads["user"][counting], words["user"], present),
+        commands=WordSets.of_groups(head_group[counting], heads["cmd"][counting], words["cmd"], present),
+        epoch=whole_key["epoch"],
+        totals=dict.fromkeys(GROWING, np.zeros(len(runs))),
     )
 
 
-def load_of_summaries(parts: Summaries, slot: int) -> Mapping[str, Series]:
+def load_of_parts(parts: Sequence[Part], slot: int) -> Mapping[str, Series]:
     """Return the load of each host that has steps, as means over slots of so many seconds."""
-    heads, counts = _contributions(parts.heads)
-    slots = parts.slots
+    vocabulary = _Vocabulary.of(parts)
+    heads, slots = vocabulary.rows(parts, "heads"), vocabulary.rows(parts, "slots")
+    if not heads:
+        return {}
+    heads, counts = _contributions(heads)
     at = np.flatnonzero(counts)
     added = {name: heads[name][at] for name in heads}
     # A step that only heads make counts once, with the first of these.
@@ -274,7 +301,7 @@ def load_of_summaries(parts: Summaries, slot: int) -> Mapping[str, Series]:
     union = union_of_gpus(gpus[order], starts)
     host, start = host[starts], start[starts]
     found = {}
-    for code, name in enumerate(parts.hosts):
+    for code, name in enumerate(vocabulary.hosts):
         rows = slice(*np.searchsorted(host, [code, code + 1]).tolist())
         if rows.start < rows.stop:
             values = {q: totals[PEAKS.index(q), rows] / steps[rows] for q in QUANTITIES}

@@ -1,5 +1,6 @@
 """Summaries of days combine to what all samples together give: for counters that fall, streams that pause, one row."""
 
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -7,14 +8,14 @@ import numpy as np
 import pytest
 
 from sonar.analysis.buckets import folded, series_of
-from sonar.analysis.combine import jobs_of_summaries, load_of_summaries, summaries_of
+from sonar.analysis.combine import Part, jobs_of_parts, load_of_parts
 from sonar.analysis.jobs import AVERAGED, Jobs, jobs_of_host
 from sonar.analysis.merge import merged
 from sonar.analysis.rounding import settled
 from sonar.analysis.samples import Samples, samples_of
 from sonar.analysis.select import RecordFilter
 from sonar.analysis.streams import clean_streams, selected
-from sonar.analysis.summary import Summary, summarized
+from sonar.analysis.summary import Summaries, summarized
 from sonar.read.rows import Rows
 from sonar.verbs.query import Window
 
@@ -69,14 +70,19 @@ def samples(rows: list[dict[str, Any]]) -> Samples:
     return samples_of(made.table())
 
 
-def summaries(rows: list[dict[str, Any]], cuts: list[int], window: Window) -> list[tuple[str, Summary]]:
+def parts_of(rows: list[dict[str, Any]], cuts: list[int], window: Window, *, jobs: bool = True) -> list[Part]:
     """Return summaries of the rows, cut into parts before some instants."""
     found = []
     for first, last in zip([0, *cuts], [*cuts, 1 << 60], strict=True):
         if part := [row for row in rows if first <= row["time"] < last]:
-            summary = summarized(samples(part), EVERYTHING, window)
-            assert summary is not None
-            found.append(("n1", summary))
+
+            def summary(part: list[dict[str, Any]] = part, *, every: bool = False) -> Summaries:
+                made = summarized(samples(part), EVERYTHING, window, jobs=jobs, every=every)
+                assert made is not None
+                return made
+
+            more = partial(summary, every=True)
+            found.append(Part(summary(), frozenset({"n1"}), lambda _hosts, more=more: more()))  # type: ignore[misc]
     return found
 
 
@@ -100,14 +106,14 @@ def test_parts_give_the_whole(seed: int) -> None:
         window = Window(*sorted((chance.choice(times), chance.choice(times))))
     streams = selected(clean_streams(samples(rows)), EVERYTHING, window)
 
-    parts = summaries_of(summaries(rows, cuts, window))
+    parts = parts_of(rows, cuts, window)
 
     own, shared = jobs_of_host(streams)
-    jobs, _ = jobs_of_summaries(parts)
+    jobs = jobs_of_parts(parts)
     is_own = (jobs.epoch != 0) | (jobs.job == 0)
     assert as_rows(jobs.take(is_own)) == as_rows(own)
     assert sorted(set(shared["job"].tolist())) == sorted(jobs.job[~is_own].tolist())
-    load = load_of_summaries(parts, 3600)
+    load = load_of_parts(parts_of(rows, cuts, window, jobs=False), 3600)
     if len(streams) == 0:
         assert load == {}
         return
@@ -131,12 +137,13 @@ def test_it_does_not_matter_where_days_end(seed: int) -> None:
     answers = []
     for _ in range(2):
         cuts = sorted(chance.sample(times, chance.randint(0, min(len(times), 5))))
-        parts = summaries_of(summaries(rows, cuts, window))
-        jobs, _ = jobs_of_summaries(parts)
-        load = load_of_summaries(parts, 86400)
-        values = [values[name].tolist() for values in (jobs.averages, jobs.peaks) for name in sorted(values)]
+        parts = parts_of(rows, cuts, window)
+        jobs = jobs_of_parts(parts)
+        load = load_of_parts(parts_of(rows, cuts, window, jobs=False), 86400)
+        unrounded = [values[name].tolist() for values in (jobs.averages, jobs.peaks) for name in sorted(values)]
+        of_jobs = sorted(zip(jobs.job.tolist(), jobs.start.tolist(), *unrounded, strict=True))
         answers.append(
-            [values, as_rows(jobs), [[s.time.tolist(), [v.tolist() for v in s.values.values()]] for s in load.values()]]
+            [of_jobs, as_rows(jobs), [[s.time.tolist(), [v.tolist() for v in s.values.values()]] for s in load.values()]]
         )
 
     assert answers[0] == answers[1]
@@ -146,8 +153,8 @@ def test_what_cannot_be_summarized() -> None:
     row = {"version": "0.9.0", "host": "n1", "user": "ann", "cmd": "sim", "time": BASE, "pid": 1}
     window = Window(BASE, BASE + 1000)
 
-    assert summarized(samples([row, row | {"time": BASE + 61}]), EVERYTHING, window) is not None
-    assert summarized(samples([row, row | {"time": BASE + 60}]), EVERYTHING, window) is None
-    assert summarized(samples([row | {"version": "0.6.0"}]), EVERYTHING, window) is None
-    assert summarized(samples([row | {"cpu_kib": 0.5}]), EVERYTHING, window) is None
-    assert summarized(samples([row | {"cpu_kib": 1e15}]), EVERYTHING, window) is None
+    assert summarized(samples([row, row | {"time": BASE + 61}]), EVERYTHING, window, jobs=True) is not None
+    assert summarized(samples([row, row | {"time": BASE + 60}]), EVERYTHING, window, jobs=True) is None
+    assert summarized(samples([row | {"version": "0.6.0"}]), EVERYTHING, window, jobs=True) is None
+    assert summarized(samples([row | {"cpu_kib": 0.5}]), EVERYTHING, window, jobs=True) is None
+    assert summarized(samples([row | {"cpu_kib": 1e15}]), EVERYTHING, window, jobs=True) is None

@@ -1,0 +1,270 @@
+"""What the jobs of a summary come to, and the details that are needed where a job goes on in another summary.
+
+Steps are cells: each job has one for each run of its host from its first to its last. What samples add to the cells is
+added up without sorting; all numbers are whole, so that sums are exact.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sonar.analysis.exact import ONE, PEAKS, SUMMED, Columns, exact, joined_columns, normalized, ranges
+from sonar.analysis.jobs import WordSets
+from sonar.analysis.merge import union_of_gpus
+from sonar.analysis.rows import HostRows
+from sonar.analysis.summary import HEAD, OUTSIDE, STREAM_KEY, heads_of
+
+__all__ = ["details_of", "jobs_of_rows"]
+
+_EXACT = float(1 << 53)
+
+
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    """The cells of jobs: `cell` is that of each row; a job has those from its offset on, as many as `size` says.
+
+    values: by name of SUMMED, what each row adds, None if nothing; sums: by name, what its rows come to in each cell.
+    """
+
+    of_stream: np.ndarray  # number of the job
+    first_stream: np.ndarray
+    offset: np.ndarray
+    size: np.ndarray
+    first_run: np.ndarray
+    cell: np.ndarray
+    widest: int  # samples in a cell
+    samples: np.ndarray  # in each cell
+    values: dict[str, np.ndarray | None]
+    sums: dict[str, np.ndarray | None]
+
+    @property
+    def cells(self) -> int:
+        return len(self.samples)
+
+
+def jobs_of_rows(rows: HostRows, sets: dict[str, list[tuple[str, ...]]], *, every: bool) -> tuple[Columns, _Steps]:
+    """Return a row for each job, and for each stream without one; `sets` gets the sets of users and of commands."""
+    steps = _steps(rows)
+    first = steps.first_stream
+    row = rows.starts[first]
+    numbers = np.arange(len(first))
+    alone = rows["job"][row] == 0
+    found: Columns = {name: rows[name][row] for name in ("host", "job", "epoch")}
+    of_stream = {"user": rows["user"][row], "cmd": rows["cmd"][row], "group": rows.group[row], "which": rows.which[row]}
+    found |= {name: np.where(alone, values, 0).astype(np.int64) for name, values in of_stream.items()}
+    for name, column in (("user", "users"), ("cmd", "cmds")):
+        words = WordSets.of_groups(steps.of_stream, rows[name][rows.starts], rows.samples.words[name], numbers)
+        found[column] = words.codes
+        sets[name] = words.values
+    found |= _reduced(rows, steps, steps.samples > 0, steps.sums)
+    found["sums"] = normalized(_totals(steps, row, len(rows)))
+    found |= _flags_of_rows(rows, row, len(first), steps)
+    host = rows.runs.bounds
+    of_host = found["host"]
+    at_edge = steps.first_run == host[of_host]
+    at_edge |= steps.first_run + steps.size == host[of_host + 1]
+    found["whole"] = np.ones(len(first), bool)
+    if rows.good is not None and len(first):
+        counts = np.maximum.reduceat(rows.good, rows.starts)
+        found["whole"] = np.minimum.reduceat(counts, first)
+    found["detailed"] = np.ones(len(first), bool) if every else at_edge | ~found["whole"]
+    return found, steps
+
+
+def _steps(rows: HostRows) -> _Steps:
+    job, host, epoch = (rows[name][rows.starts] for name in ("job", "host", "epoch"))
+    new = np.ones(len(job), bool)
+    new[1:] = (job[1:] != job[:-1]) | (host[1:] != host[:-1]) | (epoch[1:] != epoch[:-1]) | (job[1:] == 0)
+    first = np.flatnonzero(new)
+    of_stream = np.cumsum(new) - 1
+    values = _values(rows)
+    if len(first) == 0:
+        none = np.zeros(0, np.int64)
+        return _Steps(of_stream, first, none, none, none, none, 0, none, values, dict.fromkeys(SUMMED))
+    ends = rows.starts + rows.length - 1
+    first_run = np.minimum.reduceat(rows.run[rows.starts], first).astype(np.int64)
+    size = np.maximum.reduceat(rows.run[ends], first) - first_run + 1
+    offset = np.cumsum(size) - size
+    cell = rows.run + np.repeat((offset - first_run)[of_stream], rows.length)
+    cells = int(size.sum())
+    samples = np.bincount(cell if rows.good is None else cell[rows.good], minlength=cells)
+    widest = int(samples.max())
+    sums = {name: None if of_rows is None else _added(cell, of_rows, cells, widest) for name, of_rows in values.items()}
+    return _Steps(of_stream, first, offset, size, first_run, cell, widest, samples, values, sums)
+
+
+def _values(rows: HostRows) -> dict[str, np.ndarray | None]:
+    """Return what rows add to steps, by name of SUMMED: None where that is nothing."""
+    values: dict[str, np.ndarray | None] = dict.fromkeys(SUMMED)
+    util = rows.util if rows.good is None else np.where(rows.good, rows.util, 0.0)
+    values["util"], values["util_part"] = exact(util)
+    for name in ("gpu_pct", *SUMMED[4:]):
+        of_rows = rows[name]
+        if of_rows.any():
+            values[name] = of_rows if rows.good is None else np.where(rows.good, of_rows, of_rows.dtype.type(0))
+    share = values["gpu_pct"]
+    if share is not None and share.dtype.kind == "f":
+        values["gpu_pct"], part = exact(share)
+        values["gpu_pct_part"] = part if part.any() else None
+    return values
+
+
+def _added(cell: np.ndarray, values: np.ndarray, cells: int, widest: int) -> np.ndarray:
+    """Return the sums of whole numbers by cell, as whole numbers."""
+    if len(values) == 0 or float(values.max()) * max(widest, 1) < _EXACT:
+        some = np.flatnonzero(values)
+        if len(some) * 3 < len(values):
+            cell, values = cell[some], values[some]
+        return np.bincount(cell, values, cells)
+    sums = np.zeros(cells, np.int64)
+    np.add.at(sums, cell, values.astype(np.int64))
+    return sums
+
+
+def _totals(steps: _Steps, starts: np.ndarray, size: int) -> np.ndarray:
+    """Return what all rows of each job come to: rows of SUMMED."""
+    totals = np.zeros((len(SUMMED), len(starts)), np.int64)
+    longest = int(np.diff(np.append(starts, size)).max()) if len(starts) else 0
+    for place, name in enumerate(SUMMED):
+        values = steps.values[name]
+        if values is not None and len(starts):
+            if values.dtype.kind == "f" and float(values.max()) * longest >= _EXACT:
+                values = values.astype(np.int64)
+            totals[place] = np.add.reduceat(values, starts)
+    return totals
+
+
+def _reduced(
+    rows: HostRows, steps: _Steps, present: np.ndarray, sums: dict[str, np.ndarray | None]
+) -> Columns:
+    """Return number, first and last instant, and peaks of each job over the cells that are present."""
+    jobs = len(steps.size)
+    at = np.flatnonzero(present)
+    low = np.searchsorted(at, steps.offset)
+    high = np.searchsorted(at, steps.offset + steps.size)
+    number = high - low
+    time = np.zeros((2, jobs), np.int64)
+    there = np.flatnonzero(number)
+    peaks = np.zeros((len(PEAKS), jobs))
+    if len(there):
+        for which, cells in enumerate((at[low[there]], at[high[there] - 1])):
+            time[which, there] = rows.runs.time[cells - steps.offset[there] + steps.first_run[there]]
+        for place, name in enumerate(PEAKS):
+            values = sums[name]
+            if values is None:
+                continue
+            part = sums.get(f"{name}_part")
+            of_cells = values if part is None else values + part / float(ONE)
+            peaks[place] = np.maximum.reduceat(np.where(present, of_cells, 0.0), steps.offset)
+    return {"first": time[0], "last": time[1], "n": number, "peaks": peaks}
+
+
+def _flags_of_rows(rows: HostRows, starts: np.ndarray, jobs: int, steps: _Steps) -> Columns:
+    """Return the cards that rows of each job use, and whether one failed."""
+    gpus, failed = np.zeros(jobs, np.uint64), np.zeros(jobs, np.int8)
+    for name, target in (("gpus", gpus), ("gpufail", failed)):
+        if rows[name].any():
+            some = np.flatnonzero(rows[name] if rows.good is None else (rows[name] != 0) & rows.good)
+            _flag(target, np.searchsorted(starts, some, "right") - 1, rows[name][some])
+    return {"gpus": gpus, "gpufail": failed}
+
+
+def _flag(target: np.ndarray, number: np.ndarray, values: np.ndarray) -> None:
+    """Add flags to those of some numbers, which ascend."""
+    if len(number) == 0:
+        return
+    starts = np.flatnonzero(np.append(True, number[1:] != number[:-1]))
+    if target.dtype == np.uint64:
+        target[number[starts]] = union_of_gpus(values, starts)
+    else:
+        target[number[starts]] = np.maximum.reduceat(values, starts)
+
+
+def details_of(rows: HostRows, steps: _Steps, detailed: np.ndarray) -> tuple[Columns, Columns]:
+    """Return the heads of the streams of some jobs, and the sums and peaks of what does not depend on heads."""
+    heads = heads_of(rows, np.flatnonzero(detailed[steps.of_stream]))
+    head = heads["row"][heads["kind"] <= OUTSIDE]
+    inside = heads["row"][heads["kind"] == HEAD]
+    counting = head[rows.counting(head)]
+    cell = steps.cell[counting]
+    is_open = np.zeros(steps.cells, bool)
+    is_open[steps.cell[inside]] = True
+    left = steps.samples - np.bincount(cell, minlength=steps.cells)
+    is_detailed = np.repeat(detailed, steps.size)
+    closed = (left > 0) & ~is_open & is_detailed
+    open_cells = np.flatnonzero((left > 0) & is_open & is_detailed)
+    sums: dict[str, np.ndarray | None] = {}
+    for name, values in steps.sums.items():
+        sums[name] = None
+        if values is not None:
+            of_rows = steps.values[name]
+            assert of_rows is not None
+            of_heads = of_rows[counting]
+            sums[name] = values - _added(cell, of_heads, steps.cells, steps.widest) if len(cell) else values
+    of_jobs = _reduced(rows, steps, closed, sums)
+    there = np.flatnonzero(of_jobs["n"])
+    totals = np.zeros((len(SUMMED), steps.cells), np.int64)
+    for place, name in enumerate(SUMMED):
+        if (values := sums[name]) is not None:
+            totals[place] = values
+    # Cards and failures of samples that are no heads: of a step that is open, or of the job.
+    of_cells = {"gpus": np.zeros(len(open_cells), np.uint64), "gpufail": np.zeros(len(open_cells), np.int8)}
+    of_all = {"gpus": np.zeros(len(steps.size), np.uint64), "gpufail": np.zeros(len(steps.size), np.int8)}
+    for name in of_all:
+        if not rows[name].any():
+            continue
+        some = rows[name] != 0 if rows.good is None else (rows[name] != 0) & rows.good
+        some[head] = False
+        at = np.flatnonzero(some)
+        cells = steps.cell[at]
+        in_job = at[closed[cells]]
+        number = np.searchsorted(steps.offset, steps.cell[in_job], "right") - 1
+        _flag(of_all[name], number, rows[name][in_job])
+        in_step = at[is_open[cells] & is_detailed[cells]]
+        place = np.searchsorted(open_cells, steps.cell[in_step])
+        order = np.argsort(place, kind="stable")
+        _flag(of_cells[name], place[order], rows[name][in_step[order]])
+    of_open = np.searchsorted(steps.offset, open_cells, "right") - 1
+    open_time = rows.runs.time[open_cells - steps.offset[of_open] + steps.first_run[of_open]]
+    open_sums = {name: None if values is None else values[open_cells] for name, values in sums.items()}
+    peaks = np.zeros((len(PEAKS), len(open_cells)))
+    for at_peak, name in enumerate(PEAKS):
+        if (values := open_sums[name]) is not None:
+            part = open_sums.get(f"{name}_part")
+            peaks[at_peak] = values if part is None else values + part / float(ONE)
+    row = rows.starts[steps.first_stream]
+    parts = joined_columns(
+        [
+            {name: of_jobs[name][..., there] for name in ("first", "last", "n", "peaks")}
+            | {
+                "row": row[there],
+                "sums": normalized(_closed_totals(totals, closed, steps)[:, there]),
+                "gpus": of_all["gpus"][there],
+                "gpufail": of_all["gpufail"][there],
+            },
+            {
+                "row": row[of_open],
+                "first": open_time,
+                "last": open_time,
+                "n": np.zeros(len(open_cells), np.int64),
+                "sums": normalized(totals[:, open_cells]),
+                "peaks": peaks,
+                "gpus": of_cells["gpus"],
+                "gpufail": of_cells["gpufail"],
+            },
+        ]
+    )
+    row = parts.pop("row")
+    alone = rows["job"][row] == 0
+    parts |= {name: rows[name][row] for name in ("host", "job", "epoch")}
+    of_stream = {"user": rows["user"][row], "cmd": rows["cmd"][row], "group": rows.group[row], "which": rows.which[row]}
+    parts |= {name: np.where(alone, of_stream[name], 0).astype(np.int64) for name in STREAM_KEY[2:]}
+    del heads["row"]
+    return heads, parts
+
+
+def _closed_totals(totals: np.ndarray, closed: np.ndarray, steps: _Steps) -> np.ndarray:
+    if len(steps.offset) == 0:
+        return totals
+    result: np.ndarray = np.add.reduceat(totals * closed, steps.offset, axis=1)
+    return result
