@@ -159,7 +159,7 @@ def _show(place: "Place", args: argparse.Namespace) -> int:
         return 0
     content["nodes"] = [f"{len(cluster.nodes)} described"]
     content["groups"] = [f"{group.name} ({' '.join(group.nodes)})" for group in cluster.groups]
-    content["policies"] = [policy.name for policy in cluster.policies]
+    content["own_policies"] = list(cluster.own_policies)
     content["recipients"] = [f"{report}: {' '.join(people)}" for report, people in cluster.recipients.items()]
     for key, value in content.items():
         text = (
