@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from sonar import durable
 from sonar.errors import SonarError
 
 __all__ = ["Alert", "put_alert", "put_mail", "read_alert", "replace_alert", "waiting"]
@@ -77,17 +78,7 @@ def _put(outbox: Path, suffix: str, content: bytes) -> Path:
 
 
 def _write(path: Path, content: bytes) -> None:
-    scratch = path.with_name(f".{path.name}")
     try:
-        with scratch.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        durable.put(path, content)
     except OSError as error:
         raise SonarError(f"cannot write '{path}': {error.strerror}") from None
