@@ -106,7 +106,7 @@ class Alert:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """What check(8) calls trouble."""
+    """What sonarctl-check(8) calls trouble."""
 
     silent_after: int = _is(values.COUNT, "3", "Sampling intervals without data after which a node is silent.")
     forget_after: int = _is(values.SPAN, "14d", "A node silent for so long has been taken away, and is not missed.")
