@@ -38,7 +38,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--cluster-config", type=Path, metavar="DIR", help="where CLUSTER-config.json and cluster-aliases.json are"
     )
-    made.add_argument("--reports", type=Path, metavar="DIR", help="where the clusters' reports are, see report(8)")
+    made.add_argument(
+        "--reports", type=Path, metavar="DIR", help="where the clusters' reports are, see sonarctl-report(8)"
+    )
     made.add_argument("--site-pages", type=Path, metavar="DIR", help="a site's own pages, served below /q/")
     who = made.add_mutually_exclusive_group()
     who.add_argument("--password-file", type=Path, metavar="FILE", help="who may ask, see sonar-passwords(5)")

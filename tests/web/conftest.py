@@ -123,7 +123,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_reports(directory: Path) -> None:
-    """Write reports as report(8) publishes them, about the jobs of two users."""
+    """Write reports as sonarctl-report(8) publishes them, about the jobs of two users."""
     rows = [
         {
             "hostname": "gpu-1.demo.example.org", "id": number, "user": user, "cmd": command, "policy": "cpuhog",
