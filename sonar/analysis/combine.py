@@ -27,7 +27,7 @@ from sonar.analysis.summary import (
 if TYPE_CHECKING:
     from sonar.analysis.select import RecordFilter
 
-__all__ = ["Part", "filtered_summaries", "jobs_of_parts", "load_of_parts"]
+__all__ = ["Part", "filtered_summaries", "jobs_of_parts", "load_of_parts", "together"]
 
 _K = TypeVar("_K")
 
@@ -108,6 +108,29 @@ class _Vocabulary:
                 joined = {name: values[..., keep] for name, values in joined.items()}
             found.append(joined)
         return joined_columns(found) if found else {}
+
+
+def together(found: Sequence[Summaries]) -> Summaries:
+    """Return the summaries of different hosts as one, without runs and extents."""
+    parts = [Part(one, frozenset(one.hosts)) for one in found]
+    vocabulary = _Vocabulary.of(parts)
+    tables = {}
+    for name in ("jobs", "heads", "parts", "slots"):
+        tables[name] = vocabulary.rows(parts, name)
+        tables[name].pop("part", None)
+    others = [
+        Part(replace(one, heads=one.others[0], parts=one.others[1]), frozenset(one.hosts))
+        for one in found
+        if one.others
+    ]
+    apart = vocabulary.rows(others, "heads"), vocabulary.rows(others, "parts")
+    for rows in apart:
+        rows.pop("part", None)
+    words = {name: list(known) for name, known in vocabulary.words.items()}
+    sets = {name: list(known) for name, known in vocabulary.sets.items()}
+    return Summaries(
+        list(vocabulary.hosts), words, sets, **tables, runs={}, extents={}, others=apart if others else None
+    )
 
 
 def _codes(known: "Mapping[_K, int]", members: "Sequence[_K]", wanted: "frozenset[_K] | None" = None) -> np.ndarray:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sonar.analysis.exact import ONE, PEAKS, SUMMED, Columns, exact, joined_columns, normalized, ranges
+from sonar.analysis.exact import ONE, PEAKS, SUMMED, Columns, exact, joined_columns, normalized
 from sonar.analysis.jobs import WordSets
 from sonar.analysis.merge import union_of_gpus
 from sonar.analysis.rows import HostRows
@@ -42,7 +42,7 @@ class _Steps:
         return len(self.samples)
 
 
-def jobs_of_rows(rows: HostRows, sets: dict[str, list[tuple[str, ...]]], *, every: bool) -> tuple[Columns, _Steps]:
+def jobs_of_rows(rows: HostRows, sets: dict[str, list[tuple[str, ...]]]) -> tuple[Columns, _Steps]:
     """Return a row for each job, and for each stream without one; `sets` gets the sets of users and of commands."""
     steps = _steps(rows)
     first = steps.first_stream
@@ -67,7 +67,7 @@ def jobs_of_rows(rows: HostRows, sets: dict[str, list[tuple[str, ...]]], *, ever
     if rows.good is not None and len(first):
         counts = np.maximum.reduceat(rows.good, rows.starts)
         found["whole"] = np.minimum.reduceat(counts, first)
-    found["detailed"] = np.ones(len(first), bool) if every else at_edge | ~found["whole"]
+    found["detailed"] = at_edge | ~found["whole"]
     return found, steps
 
 
@@ -134,9 +134,7 @@ def _totals(steps: _Steps, starts: np.ndarray, size: int) -> np.ndarray:
     return totals
 
 
-def _reduced(
-    rows: HostRows, steps: _Steps, present: np.ndarray, sums: dict[str, np.ndarray | None]
-) -> Columns:
+def _reduced(rows: HostRows, steps: _Steps, present: np.ndarray, sums: dict[str, np.ndarray | None]) -> Columns:
     """Return number, first and last instant, and peaks of each job over the cells that are present."""
     jobs = len(steps.size)
     at = np.flatnonzero(present)
@@ -208,9 +206,9 @@ def details_of(rows: HostRows, steps: _Steps, detailed: np.ndarray) -> tuple[Col
         if (values := sums[name]) is not None:
             totals[place] = values
     # Cards and failures of samples that are no heads: of a step that is open, or of the job.
-    of_cells = {"gpus": np.zeros(len(open_cells), np.uint64), "gpufail": np.zeros(len(open_cells), np.int8)}
-    of_all = {"gpus": np.zeros(len(steps.size), np.uint64), "gpufail": np.zeros(len(steps.size), np.int8)}
-    for name in of_all:
+    of_cells: Columns = {"gpus": np.zeros(len(open_cells), np.uint64), "gpufail": np.zeros(len(open_cells), np.int8)}
+    of_all: Columns = {"gpus": np.zeros(len(steps.size), np.uint64), "gpufail": np.zeros(len(steps.size), np.int8)}
+    for name, of_job in of_all.items():
         if not rows[name].any():
             continue
         some = rows[name] != 0 if rows.good is None else (rows[name] != 0) & rows.good
@@ -219,7 +217,7 @@ def details_of(rows: HostRows, steps: _Steps, detailed: np.ndarray) -> tuple[Col
         cells = steps.cell[at]
         in_job = at[closed[cells]]
         number = np.searchsorted(steps.offset, steps.cell[in_job], "right") - 1
-        _flag(of_all[name], number, rows[name][in_job])
+        _flag(of_job, number, rows[name][in_job])
         in_step = at[is_open[cells] & is_detailed[cells]]
         place = np.searchsorted(open_cells, steps.cell[in_step])
         order = np.argsort(place, kind="stable")

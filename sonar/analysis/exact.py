@@ -18,6 +18,8 @@ PEAKS = ("util", "gpu_pct", "cpu_kib", "rss_kib", "gpu_kib", "threads")
 
 def exact(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return whole parts, and fractions in units of 2**-44, as numbers that are whole."""
+    if values.dtype.kind != "f":
+        return values, np.zeros(len(values))
     whole = np.floor(values)
     part = values - whole
     part *= float(ONE)

@@ -13,6 +13,7 @@ that has ended is counted once more, and whose samples give whole KiB and CPU ti
 """
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,6 +36,7 @@ __all__ = [
     "HEAD",
     "OUTSIDE",
     "STREAM_KEY",
+    "Details",
     "Summaries",
     "heads_of",
     "stream_number",
@@ -58,6 +60,7 @@ class Summaries:
 
     jobs: of each job, and of each stream without one, what it comes to if there are no other samples of it: `users`
     and `cmds` are codes into `sets`; `detailed` says whether there are details; `whole` whether the row can do without.
+    others: the details of the other jobs, where they were wanted apart.
     heads: first samples of streams, and the last one kept and the last one of all as context for what follows.
     parts: of each job the sums and peaks of its other steps; steps to which a head may add are rows of their own (n 0).
     slots: of each half hour the number of the host's steps, and their sums.
@@ -73,14 +76,28 @@ class Summaries:
     slots: Columns
     runs: dict[str, np.ndarray]
     extents: dict[str, tuple[int, int]]
+    others: tuple[Columns, Columns] | None = None
+
+
+class Details(Enum):
+    """Of which jobs a summary has details."""
+
+    EDGES = "those that were there at the first or the last run, or of which some stream does not count"
+    APART = "of all, but of those first, and then of the others"
+    ALL = "all"
 
 
 def summarized(
-    samples: Samples, records: "RecordFilter", window: "Window | None", *, jobs: bool, every: bool = False
+    samples: Samples,
+    records: "RecordFilter",
+    window: "Window | None",
+    *,
+    jobs: bool,
+    details: Details = Details.EDGES,
 ) -> Summaries | None:
     """Return the summary of some hosts' samples that pass a filter; None if they have none. There is a sample.
 
-    Without a window all count. It is about jobs, with details of those at the edges or of every one, or about load.
+    Without a window all count. It is about jobs, with details of some or all, or about load.
     """
     rows = rows_of_hosts(samples, records, window)
     if rows is None:
@@ -97,9 +114,12 @@ def summarized(
     if jobs:
         from sonar.analysis.daily import details_of, jobs_of_rows
 
-        found, steps = jobs_of_rows(rows, sets, every=every)
+        found, steps = jobs_of_rows(rows, sets)
+        others = details_of(rows, steps, ~found["detailed"]) if details is Details.APART else None
+        if details is Details.ALL:
+            found["detailed"][:] = True
         heads, parts = details_of(rows, steps, found["detailed"])
-        return Summaries(hosts, words, sets, found, heads, parts, {}, runs, extents)
+        return Summaries(hosts, words, sets, found, heads, parts, {}, runs, extents, others)
     heads, slots = _load(rows)
     return Summaries(hosts, words, sets, {}, heads, {}, slots, runs, extents)
 
@@ -128,7 +148,8 @@ def _number_good(rows: HostRows, streams: np.ndarray, last_head: np.ndarray) -> 
     """Return how many samples of some streams count that are not heads."""
     ends = rows.starts[streams] + rows.length[streams] - 1
     if rows.good is None:
-        return ends - last_head
+        rest: np.ndarray = ends - last_head
+        return rest
     sums = np.append(0, np.cumsum(rows.good))
     number: np.ndarray = sums[ends + 1] - sums[last_head + 1]
     return number

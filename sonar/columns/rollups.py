@@ -3,10 +3,18 @@
 `0+rollup-NAME.parquet` lie beside the columns they were made of, and say so: of other columns they are none. They hold
 what the verbs look at by default, without shells and session keepers; hosts whose samples cannot be summarized are left
 out, and are answered from columns.
+
+| name        | a row is                                                                                |
+|-------------|-----------------------------------------------------------------------------------------|
+| runs        | a run of the sampler on a host, and whether it told of failed GPUs: 0 no, 1 yes, 2 both  |
+| jobs        | a job, or a stream without one: what it comes to                                        |
+| jobs-heads, jobs-parts | details of jobs that go on in another day; those at the edges come first     |
+| load-heads, load-slots | first samples of streams; half hours                                         |
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,31 +22,64 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sonar import durable
-from sonar.analysis.combine import Summaries, summaries_of
-from sonar.analysis.samples import samples_of
+from sonar.analysis.exact import PEAKS, SUMMED, Columns, joined_columns
 from sonar.analysis.select import DEFAULT_EXCLUSIONS, RecordFilter
 from sonar.analysis.streams import STREAM_COLUMNS
-from sonar.analysis.summary import PEAKS, SUMMED, Columns, summarized, summary_of_nothing
-from sonar.read.columns import Identity, open_columns
+from sonar.analysis.summary import Details, Summaries, summarized
+from sonar.read.columns import ColumnsFile, Identity, open_columns
 from sonar.read.files import COLUMNS_NAME, ROLLUP_PREFIX
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["DayRollup", "has_rollups", "open_rollup", "write_rollups"]
+    from sonar.analysis.samples import Samples
 
-_TABLES = {"jobs": ("heads", "jobs"), "load": ("heads", "slots")}
+__all__ = ["DayRollup", "DayRuns", "has_rollups", "open_rollup", "open_runs", "portions_of", "write_rollups"]
+
 _METADATA_KEY = b"sonar-rollup"
-_FORMAT = 1
+_FORMAT = 2
+_TABLES = {"jobs": ("jobs", "jobs-heads", "jobs-parts"), "load": ("load-heads", "load-slots")}
+_PORTION_ROWS = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class DayRuns:
+    """The runs of each host on a day, ascending; `failed` is 0 without, 1 with a failed GPU, 2 for both at once."""
+
+    time: dict[str, np.ndarray]
+    failed: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
 class DayRollup:
-    """The roll-up of one day: summaries, and of each host the first and last instant, and its runs."""
+    """The roll-up of one day for a verb, without runs and extents."""
 
     summaries: Summaries
-    extents: dict[str, tuple[int, int]]
-    runs: dict[str, np.ndarray]
+    hosts: frozenset[str]
+    directory: Path
+    identity: Identity
+
+    def every(self, hosts: frozenset[str]) -> Summaries:
+        """Return the same with details of every job."""
+        del hosts  # what is read more is left out by whoever asked
+        heads, parts = (
+            _read(_path(self.directory, f"jobs-{name}"), self.identity, every=True)[0] for name in ("heads", "parts")
+        )
+        return replace(self.summaries, heads=heads, parts=parts)
+
+
+def portions_of(columns: ColumnsFile, hosts: "list[str]") -> "Iterator[tuple[str, ...]]":
+    """Yield hosts in portions of about as many rows as are best worked on at once."""
+    portion: list[str] = []
+    rows = 0
+    for host in hosts:
+        portion.append(host)
+        rows += columns.facts.hosts[host].rows
+        if rows >= _PORTION_ROWS:
+            yield tuple(portion)
+            portion, rows = [], 0
+    if portion:
+        yield tuple(portion)
 
 
 def write_rollups(directory: Path) -> None:
@@ -46,82 +87,128 @@ def write_rollups(directory: Path) -> None:
     columns = open_columns(directory / COLUMNS_NAME)
     if columns is None:
         return
-    for verb, tables in _TABLES.items():
-        records = RecordFilter(exclude_commands=DEFAULT_EXCLUSIONS[verb])
-        parts = []
-        for host, where in columns.facts.hosts.items():
-            if where.source < 0:
-                continue
-            samples = samples_of(columns.read(host, STREAM_COLUMNS))
-            summary = summarized(samples, records, None, jobs="jobs" in tables, slots="slots" in tables)
-            if summary is not None:
-                parts.append((host, summary))
-        extents = {host: list(summary.extent) for host, summary in parts}
-        about = {"format": _FORMAT, "columns": list(columns.identity), "extents": extents}
-        found = summaries_of(parts) if parts else None
-        for name in tables:
-            rows = getattr(found, name) if found else {}
-            _write(_path(directory, verb, name), _table(rows, found), about)
-        runs = [summary.runs for _, summary in parts]
-        code = np.repeat(np.arange(len(parts)), [len(of_host) for of_host in runs])
-        of_runs = {"host": code, "time": np.concatenate([*runs, np.zeros(0, np.int64)])}
-        _write(_path(directory, verb, "runs"), _table(of_runs, None), about)
+    found: dict[str, list[Summaries]] = {verb: [] for verb in _TABLES}
+    runs: list[Columns] = []
+    hosts = list(columns.facts.hosts)
+    alone = [host for host in hosts if columns.facts.hosts[host].source >= 0]
+    for portion in portions_of(columns, hosts):
+        samples = columns.samples(portion, STREAM_COLUMNS)
+        runs.append(_runs(samples, hosts))
+        for one in _summarizable(columns, samples, [host for host in portion if host in alone]):
+            for verb, parts in found.items():
+                records = RecordFilter(exclude_commands=DEFAULT_EXCLUSIONS[verb])
+                summary = summarized(one, records, None, jobs=verb == "jobs", details=Details.APART)
+                if summary is not None:
+                    parts.append(summary)
+    about = {"format": _FORMAT, "columns": list(columns.identity)}
+    for verb, parts in found.items():
+        _write_verb(directory, verb, parts, about)
+    _write(_path(directory, "runs"), _table(joined_columns(runs) if runs else {}, about | {"hosts": hosts}))
+
+
+def _summarizable(columns: ColumnsFile, samples: "Samples", hosts: list[str]) -> "Iterator[Samples]":
+    """Yield the samples of a portion's hosts at once, if they all can be summarized, else host by host."""
+    from sonar.analysis.rows import rows_of_hosts
+
+    if not hosts:
+        return
+    together = samples if len(hosts) == len(samples.words["host"]) else columns.samples(hosts, STREAM_COLUMNS)
+    if len(hosts) == 1 or rows_of_hosts(together, RecordFilter(), None) is not None:
+        yield together
+        return
+    for host in hosts:
+        yield columns.samples([host], STREAM_COLUMNS)
+
+
+def _runs(samples: "Samples", hosts: list[str]) -> Columns:
+    host = np.array([hosts.index(name) for name in samples.words["host"]], np.int64)[samples["host"]]
+    order = np.lexsort((samples["gpufail"], samples["time"], host))
+    host, time, failed = host[order], samples["time"][order], samples["gpufail"][order] != 0
+    starts = np.flatnonzero(np.append(True, (host[1:] != host[:-1]) | (time[1:] != time[:-1])))
+    last = np.append(starts[1:], len(order)) - 1
+    return {
+        "host": host[starts],
+        "time": time[starts],
+        "failed": failed[last].astype(np.int8) + (failed[last] & ~failed[starts]),
+    }
+
+
+def _write_verb(directory: Path, verb: str, parts: list[Summaries], about: dict[str, Any]) -> None:
+    """Write the tables of a verb, with the words of all parts."""
+    from sonar.analysis.combine import together
+
+    found = together(parts)
+    about |= {"hosts": found.hosts, "words": found.words, "sets": {n: list(s) for n, s in found.sets.items()}}
+    if verb == "load":
+        _write(_path(directory, "load-heads"), _table(found.heads, about))
+        _write(_path(directory, "load-slots"), _table(found.slots, about))
+        return
+    small = {name: about[name] for name in ("format", "columns")}
+    _write(_path(directory, "jobs"), _table(found.jobs, about))
+    others = found.others or ({}, {})
+    for name, edges, rest in (("heads", found.heads, others[0]), ("parts", found.parts, others[1])):
+        rows = joined_columns([edges, rest]) if edges else {}
+        _write(_path(directory, f"jobs-{name}"), _table(rows, small, edges=len(edges["job"]) if edges else 0))
 
 
 def open_rollup(directory: Path, verb: str, identity: Identity) -> DayRollup | None:
     """Return the roll-up that was made for a verb of these columns; None if there is none."""
-    try:
-        return _opened(directory, verb, identity)
-    except (OSError, ValueError, KeyError):
-        return None
+    return _opened(directory, verb, identity)
+
+
+def open_runs(directory: Path, identity: Identity) -> DayRuns | None:
+    """Return the runs in these columns; None if there is no table of them."""
+    return _opened_runs(directory, identity)
 
 
 def has_rollups(directory: Path, identity: Identity) -> bool:
-    """Whether there are roll-ups of these columns; the tables of runs are written last."""
+    """Whether there are roll-ups of these columns; the table of runs is written last."""
+    import pyarrow.parquet as pq
+
     try:
-        about = [_about(_path(directory, verb, "runs")) for verb in _TABLES]
+        _about(pq.read_metadata(_path(directory, "runs")).metadata, identity)
     except (OSError, ValueError, KeyError):
         return False
-    return all(one["format"] == _FORMAT and tuple(one["columns"]) == identity for one in about)
+    return True
 
 
 @lru_cache(maxsize=128)
-def _opened(directory: Path, verb: str, identity: Identity) -> DayRollup:
-    read: dict[str, Columns] = {}
-    words: dict[str, list[str]] = {"user": [], "cmd": []}
-    extents: dict[str, tuple[int, int]] = {}
-    for name in (*_TABLES[verb], "runs"):
-        table, about = _read(_path(directory, verb, name))
-        if about["format"] != _FORMAT or tuple(about["columns"]) != identity:
-            raise ValueError("of other columns")
-        extents = {host: (first, last) for host, (first, last) in about["extents"].items()}
-        if "words" in about:
-            words = about["words"]
-        read[name] = _columns(table)
-    hosts = sorted(extents)
-    runs = read["runs"]
-    names = list(extents)  # in the order in which runs were written
-    bounds = np.searchsorted(runs["host"], np.arange(len(names) + 1))
-    of_host = {name: runs["time"][bounds[at] : bounds[at + 1]] for at, name in enumerate(names)}
-    empty = _nothing()
-    tables = {name: read.get(name) or empty[name] for name in ("heads", "jobs", "slots")}
-    return DayRollup(Summaries(**tables, words=words, hosts=hosts), extents, of_host)
+def _opened(directory: Path, verb: str, identity: Identity) -> DayRollup | None:
+    tables = {}
+    about: dict[str, Any] = {}
+    try:
+        for name in _TABLES[verb]:
+            tables[name], of_table = _read(_path(directory, name), identity)
+            about = about or of_table
+    except (OSError, ValueError, KeyError):
+        return None
+    sets = {name: [tuple(words) for words in sets] for name, sets in about["sets"].items()}
+    jobs, heads, parts = (tables.get(name, {}) for name in ("jobs", f"{verb}-heads", "jobs-parts"))
+    slots = tables.get("load-slots", {})
+    found = Summaries(about["hosts"], about["words"], sets, jobs, heads, parts, slots, {}, {})
+    return DayRollup(found, frozenset(found.hosts), directory, identity)
 
 
-def _nothing() -> dict[str, Columns]:
-    """Return tables without rows, as a summary of nothing has them."""
-    from sonar.read.rows import empty_table
+@lru_cache(maxsize=128)
+def _opened_runs(directory: Path, identity: Identity) -> DayRuns | None:
+    try:
+        runs, about = _read(_path(directory, "runs"), identity)
+    except (OSError, ValueError, KeyError):
+        return None
+    bounds = np.searchsorted(runs["host"], np.arange(len(about["hosts"]) + 1))
+    found: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] = {}, {}
+    for at, host in enumerate(about["hosts"]):
+        for of_hosts, name in zip(found, ("time", "failed"), strict=True):
+            of_hosts[host] = runs[name][bounds[at] : bounds[at + 1]]
+    return DayRuns(*found)
 
-    summary = summary_of_nothing(samples_of(empty_table()))
-    none = np.zeros(0, np.int64)
-    return {name: {**getattr(summary, name), "host": none} for name in ("heads", "jobs", "slots")}
+
+def _path(directory: Path, name: str) -> Path:
+    return directory / f"{ROLLUP_PREFIX}{name}.parquet"
 
 
-def _path(directory: Path, verb: str, name: str) -> Path:
-    return directory / f"{ROLLUP_PREFIX}{verb}-{name}.parquet"
-
-
-def _table(rows: Columns, found: Summaries | None) -> "tuple[pa.Table, dict[str, Any]]":
+def _table(rows: Columns, about: dict[str, Any], *, edges: int | None = None) -> "tuple[pa.Table, int | None]":
+    """Return rows as a table; columns of one value are in its metadata, with the types of all."""
     import pyarrow as pa
 
     flat: dict[str, np.ndarray] = {}
@@ -131,46 +218,75 @@ def _table(rows: Columns, found: Summaries | None) -> "tuple[pa.Table, dict[str,
         else:
             for place, of_row in enumerate(SUMMED if name == "sums" else PEAKS):
                 flat[f"{name}.{of_row}"] = values[place]
-    return pa.table(flat), {"words": found.words} if found else {}
+    size = len(next(iter(flat.values()), ()))
+    constants = {name: values[0].item() for name, values in flat.items() if size and (values == values[0]).all()}
+    types = {name: str(values.dtype) for name, values in flat.items()}
+    stored = {name: _whole(values) for name, values in flat.items() if name not in constants}
+    stored = stored or {"none": np.zeros(size, np.int8)}
+    facts = {"rows": size, "edges": edges, "types": types, "constants": constants}
+    return pa.table(stored).replace_schema_metadata({_METADATA_KEY: json.dumps(about | facts).encode()}), edges
 
 
-def _columns(table: "pa.Table") -> Columns:
+def _whole(values: np.ndarray) -> np.ndarray:
+    """Return whole numbers as such: they take less room."""
+    if values.dtype != np.float64:
+        return values
+    with np.errstate(invalid="ignore"):
+        whole = values.astype(np.int64)
+    return whole if np.array_equal(whole, values) and not np.signbit(values[whole == 0]).any() else values
+
+
+def _columns(table: "pa.Table", about: dict[str, Any]) -> Columns:
     columns: Columns = {}
-    for name in table.column_names:
-        columns[name] = table.column(name).to_numpy()
+    for name, kind in about["types"].items():
+        if name in about["constants"]:
+            columns[name] = np.full(len(table), about["constants"][name], kind)
+        else:
+            columns[name] = table.column(name).to_numpy(zero_copy_only=False).astype(kind, copy=False)
     for name, members in (("sums", SUMMED), ("peaks", PEAKS)):
         if f"{name}.{members[0]}" in columns:
             columns[name] = np.array([columns.pop(f"{name}.{member}") for member in members])
     return columns
 
 
-def _write(path: Path, made: "tuple[pa.Table, dict[str, Any]]", about: dict[str, Any]) -> None:
-    """Write a table beside its place, sync it, and rename it."""
+def _write(path: Path, made: "tuple[pa.Table, int | None]") -> None:
+    """Write a table, the rows of the edges in a row group of their own."""
     import pyarrow.parquet as pq
 
-    table, more = made
-    metadata = {_METADATA_KEY: json.dumps(about | more).encode()}
-    whole = [field.name for field in table.schema if str(field.type) == "int64"]
-    with durable.replacing(path) as scratch:
-        pq.write_table(
-            table.replace_schema_metadata(metadata),
+    table, edges = made
+    encodings = {field.name: "DELTA_BINARY_PACKED" for field in table.schema if str(field.type) in ("int64", "int32")}
+    with (
+        durable.replacing(path) as scratch,
+        pq.ParquetWriter(
             scratch,
+            table.schema,
             compression="zstd",
             use_dictionary=False,
-            column_encoding=dict.fromkeys(whole, "DELTA_BINARY_PACKED"),
+            column_encoding=encodings,
             write_statistics=False,
-        )
+        ) as writer,
+    ):
+        at = edges or 0
+        for part in (table.slice(0, at), table.slice(at)):
+            if len(part):
+                writer.write_table(part, row_group_size=len(part))
 
 
-def _about(path: Path) -> dict[str, Any]:
-    import pyarrow.parquet as pq
-
-    about: dict[str, Any] = json.loads((pq.read_metadata(path).metadata or {})[_METADATA_KEY])
+def _about(metadata: "dict[bytes, bytes] | None", identity: Identity) -> dict[str, Any]:
+    """Return what a roll-up says of itself. Raise ValueError if it is one of other columns."""
+    about: dict[str, Any] = json.loads((metadata or {})[_METADATA_KEY])
+    if about["format"] != _FORMAT or tuple(about["columns"]) != identity:
+        raise ValueError("of other columns")
     return about
 
 
-def _read(path: Path) -> "tuple[pa.Table, dict[str, Any]]":
+def _read(path: Path, identity: Identity, *, every: bool = False) -> tuple[Columns, dict[str, Any]]:
+    """Return a table, of details those at the edges only unless every row is wanted, and what it says of itself."""
     import pyarrow.parquet as pq
 
-    table = pq.ParquetFile(path).read(use_threads=False)
-    return table, json.loads((table.schema.metadata or {})[_METADATA_KEY])
+    with pq.ParquetFile(path) as file:
+        about = _about(file.metadata.metadata, identity)
+        groups = list(range(file.num_row_groups))
+        if about["edges"] is not None and not every:
+            groups = groups[: 1 if about["edges"] else 0]
+        return _columns(file.read_row_groups(groups, use_threads=False), about), about

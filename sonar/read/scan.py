@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["LogFile", "Partial", "Scan", "Tables", "whole"]
 
 _R = TypeVar("_R")
+_T = TypeVar("_T")
 
 Tables: TypeAlias = "Iterable[pa.Table]"
 """The samples of one host as tables, each later than the one before; may be gone through again."""
@@ -156,6 +157,20 @@ class Scan:
             return {}, False
         self.discarded = self._from_plans + self._from_texts
         return results, is_clean
+
+    def each(self, work: "Callable[[_T], _R]", portions: "Sequence[_T]", cost: int) -> "Iterator[_R]":
+        """Yield what a function makes of each portion, in order; the cost of all is in bytes of text that cost as much.
+
+        The function has to be one that can be sent to another process.
+        """
+        jobs = min(self.jobs, 1 + cost // _WORTH_A_PROCESS, len(portions))
+        if self.executor is None and jobs <= 1:
+            yield from map(work, portions)
+            return
+        with worker_processes(1 if self.executor is not None else jobs) as pool:
+            executor = self.executor or pool
+            assert executor is not None
+            yield from executor.map(work, portions)
 
     def _map_tree(self, partial_of: "Partial[_R]", names: tuple[str, ...]) -> list[tuple[str, _R]]:
         from sonar.read.plan import plans_of

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sonar.analysis.jobs import Jobs, OverHosts
     from sonar.analysis.samples import Samples
     from sonar.analysis.select import RecordFilter
-    from sonar.analysis.summary import Summary
+    from sonar.analysis.summary import Summaries
     from sonar.config.nodes import NodeTable
     from sonar.read.scan import Tables
     from sonar.verbs.query import Query, Window
@@ -61,7 +61,7 @@ def jobs_of_all_hosts(
     """Return the jobs of all hosts, and the runs of each host in the window; without totals those of counters are 0."""
     import numpy as np
 
-    from sonar.analysis.combine import jobs_of_summaries
+    from sonar.analysis.combine import jobs_of_parts
     from sonar.analysis.jobs import OverHosts, combined_jobs
     from sonar.verbs.rolled import rolled_up
 
@@ -84,7 +84,7 @@ def jobs_of_all_hosts(
     if rolled is not None:
         runs |= rolled.runs
         for at, portion in enumerate(rolled.portions()):
-            parts[f"/{at}"] = jobs_of_summaries(portion)[0]
+            parts[f"/{at}"] = jobs_of_parts(portion)
     if over_hosts is OverHosts.NUMBERED:
         numbers = [part.job[(part.epoch == 0) & (part.job != 0)] for part in parts.values()]
         numbers += [np.unique(rows["job"]) for rows in shared]
@@ -106,7 +106,7 @@ def jobs_of_all_hosts(
 
 def loads_of_all_hosts(query: "Query", slot: int) -> dict[str, HostLoad]:
     """Return the load of each host as means over slots of so many seconds, or with 0 step by step."""
-    from sonar.analysis.combine import load_of_summaries
+    from sonar.analysis.combine import load_of_parts
     from sonar.analysis.summary import HALF_HOUR
     from sonar.verbs.rolled import rolled_up
 
@@ -117,9 +117,7 @@ def loads_of_all_hosts(query: "Query", slot: int) -> dict[str, HostLoad]:
     if rolled is not None:
         of_rest, is_clean = query.scan.map_plans(work, columns, rolled.rest)
         if is_clean:
-            series = {
-                host: found for part in rolled.portions() for host, found in load_of_summaries(part, slot).items()
-            }
+            series = {host: found for part in rolled.portions() for host, found in load_of_parts(part, slot).items()}
             loads = {host: HostLoad(series.get(host), rolled.extents[host], runs) for host, runs in rolled.runs.items()}
             loads |= {host: load for host, load in of_rest.items() if load is not None}
             return {host: loads[host] for host in sorted(loads)}
@@ -141,14 +139,14 @@ def _jobs_of_host(
 ) -> HostJobs | None:
     import numpy as np
 
-    from sonar.analysis.combine import jobs_of_summaries, summaries_of
+    from sonar.analysis.combine import Part, jobs_of_parts
     from sonar.analysis.jobs import OverHosts, jobs_of_host
 
     if not with_totals and over_hosts is not OverHosts.ALL:
-        found = summaries(selection, host, tables, slots=False)
+        found = summaries(selection, host, tables, jobs=True)
         if found is not None:
-            jobs, _ = jobs_of_summaries(summaries_of([(host, summary) for summary in found]))
-            return HostJobs(jobs, None, np.concatenate([summary.runs for summary in found]))
+            jobs = jobs_of_parts([Part(summary, frozenset((host,))) for summary in found])
+            return HostJobs(jobs, None, np.concatenate([summary.runs[host] for summary in found]))
     streams = _streams(selection, host, tables, with_totals=with_totals)
     if streams is None:
         return None
@@ -180,16 +178,16 @@ def _load_of_host(selection: Selection, slot: int, host: str, tables: "Tables") 
     import numpy as np
 
     from sonar.analysis.buckets import folded, series_of
-    from sonar.analysis.combine import load_of_summaries, summaries_of
+    from sonar.analysis.combine import Part, load_of_parts
     from sonar.analysis.merge import merged
     from sonar.analysis.summary import HALF_HOUR
 
     if slot and slot % HALF_HOUR == 0:
         found = summaries(selection, host, tables, jobs=False)
         if found is not None:
-            series = load_of_summaries(summaries_of([(host, summary) for summary in found]), slot).get(host)
-            runs = np.concatenate([summary.runs for summary in found])
-            return HostLoad(series, (found[0].extent[0], found[-1].extent[1]), runs)
+            series = load_of_parts([Part(summary, frozenset((host,))) for summary in found], slot).get(host)
+            runs = np.concatenate([summary.runs[host] for summary in found])
+            return HostLoad(series, (found[0].extents[host][0], found[-1].extents[host][1]), runs)
     streams = _streams(selection, host, tables, with_totals=False)
     if streams is None:
         return None
@@ -200,23 +198,22 @@ def _load_of_host(selection: Selection, slot: int, host: str, tables: "Tables") 
     return HostLoad(folded(of_steps, slot) if slot else of_steps, streams.bounds, streams.runs)
 
 
-def summaries(
-    selection: Selection, host: str, tables: "Tables", *, jobs: bool = True, slots: bool = True
-) -> "list[Summary] | None":
-    """Return summaries of a host's samples, each later than the one before; None if it cannot be summarized.
+def summaries(selection: Selection, host: str, tables: "Tables", *, jobs: bool) -> "list[Summaries] | None":
+    """Return summaries of a host's samples with all details, each later than the one before; None if there are none.
 
     Then not all tables have been looked at.
     """
     from sonar.analysis.merge import TAIL_S
     from sonar.analysis.samples import samples_of
-    from sonar.analysis.summary import summarized
+    from sonar.analysis.summary import Details, summarized
 
     if selection.converts_gpu_memory(host):
         return None
-    found: list[Summary] = []
+    found: list[Summaries] = []
     for table in tables:
-        summary = summarized(samples_of(table), selection.records, selection.window, jobs=jobs, slots=slots)
-        if summary is None or (found and summary.extent[0] - found[-1].extent[1] <= TAIL_S):
+        samples = samples_of(table)
+        summary = summarized(samples, selection.records, selection.window, jobs=jobs, details=Details.ALL)
+        if summary is None or (found and summary.extents[host][0] - found[-1].extents[host][1] <= TAIL_S):
             return None
         found.append(summary)
     return found or None

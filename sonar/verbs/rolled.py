@@ -1,4 +1,4 @@
-"""Jobs and load from roll-ups: which days of which hosts they answer for, and the rest from samples."""
+"""Jobs and load from summaries of days: of roll-ups where there are some, else made of many hosts' columns at once."""
 
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,9 +10,10 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from sonar.analysis.combine import Summaries
-    from sonar.analysis.summary import Summary
+    from sonar.analysis.combine import Part
+    from sonar.analysis.summary import Details, Summaries
     from sonar.columns.rollups import DayRollup
+    from sonar.read.columns import Identity
     from sonar.read.plan import DayPlan, HostPlan
     from sonar.read.scan import Tables
     from sonar.verbs.partials import Selection
@@ -20,31 +21,39 @@ if TYPE_CHECKING:
 
 __all__ = ["RolledUp", "rolled_up"]
 
-_HOSTS_AT_ONCE = 25
+_HOSTS_AT_ONCE = 100
+_COST = 1 << 18  # of the columns of a host and day, in bytes of text that cost as much
 
 
 @dataclass(frozen=True, slots=True)
 class RolledUp:
-    """What roll-ups say, with summaries of the days that have none or are cut; `rest` are hosts that cannot be so.
+    """Summaries of the days of hosts; `rest` are hosts that cannot be summarized.
 
     Of each host answered for: its runs in the window, and the first and last instant of its samples.
     """
 
-    parts: "list[tuple[Summaries, frozenset[str]]]"
+    parts: "list[Part]"
     runs: "dict[str, np.ndarray]"
     extents: dict[str, tuple[int, int]]
     rest: "dict[str, HostPlan]"
 
-    def portions(self) -> "Iterator[Summaries]":
+    def portions(self) -> "Iterator[list[Part]]":
         """Yield the summaries of some hosts at a time, which bounds memory."""
-        from sonar.analysis.combine import joined_summaries
+        from dataclasses import replace
 
         hosts = sorted(self.extents)
         for at in range(0, len(hosts), _HOSTS_AT_ONCE):
             portion = frozenset(hosts[at : at + _HOSTS_AT_ONCE])
-            chosen = [(part, wanted & portion) for part, wanted in self.parts if wanted & portion]
-            if chosen:
-                yield joined_summaries(chosen)
+            yield [replace(part, hosts=part.hosts & portion) for part in self.parts if part.hosts & portion]
+
+
+@dataclass(frozen=True, slots=True)
+class _Portion:
+    """Hosts whose columns of a day are read at once."""
+
+    directory: "Path"
+    identity: "Identity"
+    hosts: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -53,71 +62,165 @@ class _Host:
 
     parts: "list[tuple[tuple[int, int], np.ndarray]]" = field(default_factory=list)  # extent and runs
     live: "list[DayPlan]" = field(default_factory=list)
+    is_refused: bool = False
+
+
+@dataclass(slots=True)
+class _Days:
+    """Which days of which hosts are in roll-ups, and which in columns that have all of the log."""
+
+    rolled: "dict[Path, tuple[DayRollup, set[str]]]" = field(default_factory=dict)
+    columns: "dict[tuple[Path, Identity], list[str]]" = field(default_factory=dict)
 
 
 def rolled_up(query: "Query", verb: str, selection: "Selection", columns: tuple[str, ...]) -> RolledUp | None:
-    """Return what the roll-ups of a verb say about a question; None if they do not answer it."""
+    """Return what summaries of days say about a question; None if there are no columns, or they do not answer it."""
     import numpy as np
 
-    from sonar.analysis.combine import filtered_summaries, summaries_of
+    from sonar.analysis.combine import Part
     from sonar.analysis.merge import TAIL_S
-    from sonar.analysis.select import DEFAULT_EXCLUSIONS
-    from sonar.read.plan import HostPlan
+    from sonar.read.plan import ColumnsChangedError, HostPlan
 
-    records = query.filter
-    filters = records.users is not None or records.exclude_users or records.jobs is not None or records.exclude_jobs
-    if records.commands is not None or records.exclude_commands != DEFAULT_EXCLUSIONS[verb]:
-        return None
-    plans = query.scan.plans() if query.scan.use_rollups else None
-    if plans is None or (filters and verb == "load"):
+    plans = query.scan.plans()
+    if plans is None:
         return None
     hosts: dict[str, _Host] = {}
-    batches: dict[Path, tuple[DayRollup, set[str]]] = {}
+    days = _Days()
     rest: dict[str, HostPlan] = {}
+    verb_rolled = verb if _may_use_rollups(query, verb) else None
     for host, plan in plans.items():
         if selection.converts_gpu_memory(host):
             rest[host] = plan
         else:
-            hosts[host] = _look_at(plan, verb, selection, batches)
-    if not batches:
+            hosts[host] = _look_at(plan, verb_rolled, selection, days)
+    parts = _of_rollups(query, days)
+    if parts is None:
+        return None
+    try:
+        parts += _of_columns(query, selection, verb, columns, days, hosts)
+    except ColumnsChangedError:
         return None
     live = {host: HostPlan(host, tuple(one.live), plans[host].limits) for host, one in hosts.items() if one.live}
     summaries, is_clean = query.scan.map_plans(partial(_summaries_of, selection, verb), columns, live)
     if not is_clean:  # samples of some host stood in the file of another
         return None
+    for host, of_live in summaries.items():
+        hosts[host].is_refused |= of_live is None
+        hosts[host].parts += [(found.extents[host], found.runs[host]) for found in of_live or ()]
+        parts += [Part(found, frozenset((host,))) for found in of_live or ()]
     extents, runs = {}, {}
     for host, one in hosts.items():
-        of_live: list[Summary] | None = summaries.get(host, [])
-        parts = sorted([*one.parts, *((part.extent, part.runs) for part in of_live or ())], key=lambda part: part[0])
-        times = [instant for extent, _ in parts for instant in extent]
-        if of_live is None or any(times[at + 1] - times[at] <= TAIL_S for at in range(1, len(times) - 1, 2)):
+        of_parts = sorted(one.parts, key=lambda part: part[0])
+        times = [instant for extent, _ in of_parts for instant in extent]
+        if one.is_refused or any(times[at + 1] - times[at] <= TAIL_S for at in range(1, len(times) - 1, 2)):
             rest[host] = plans[host]
-        elif parts:
+        elif of_parts:
             extents[host] = times[0], times[-1]
-            runs[host] = np.concatenate([of_part for _, of_part in parts])
+            runs[host] = np.concatenate([of_part for _, of_part in of_parts])
     answered = frozenset(extents)
-    chosen = [(rollup.summaries, answered & wanted) for rollup, wanted in batches.values() if answered & wanted]
-    more = [(host, part) for host, found in summaries.items() if host in answered for part in found or ()]
-    if filters:
-        narrowed = [(filtered_summaries(part, records), wanted) for part, wanted in chosen]
-        chosen = [(part, wanted) for part, wanted in narrowed if part is not None]
-        if len(chosen) < len(narrowed):  # a job has samples of users who are asked for, and of others
-            return None
-    if more:
-        chosen.append((summaries_of(more), answered))
+    chosen = [Part(part.summaries, part.hosts & answered, part.every) for part in parts if part.hosts & answered]
     if not chosen:
         return None
-    days = sum(len(wanted) for _, wanted in batches.values())
-    samples = sum(len(one.live) for one in hosts.values()) + sum(len(plan.days) for plan in rest.values())
-    query.scan.way = f"roll-ups of {days} days of hosts, samples of {samples}"
+    rolled = sum(len(wanted) for _, wanted in days.rolled.values())
+    samples = sum(len(plan.days) for plan in plans.values()) - rolled
+    query.scan.way = f"roll-ups of {rolled} days of hosts, samples of {samples}"
     return RolledUp(chosen, runs, extents, rest)
 
 
-def _look_at(
-    plan: "HostPlan", verb: str, selection: "Selection", batches: "dict[Path, tuple[DayRollup, set[str]]]"
-) -> _Host:
-    """Return which days of a host have to be summarized, and what is known of the others, which are noted."""
-    from sonar.columns.rollups import open_rollup
+def _may_use_rollups(query: "Query", verb: str) -> bool:
+    from sonar.analysis.select import DEFAULT_EXCLUSIONS
+
+    records = query.filter
+    filters = records.users is not None or records.exclude_users or records.jobs is not None or records.exclude_jobs
+    if not query.scan.use_rollups or (filters and verb == "load"):
+        return False
+    return records.commands is None and records.exclude_commands == DEFAULT_EXCLUSIONS[verb]
+
+
+def _of_rollups(query: "Query", days: _Days) -> "list[Part] | None":
+    """Return what the roll-ups say; None if a job has samples of users who are asked for, and of others."""
+    from sonar.analysis.combine import Part, filtered_summaries
+
+    parts = []
+    for rollup, wanted in days.rolled.values():
+        found = filtered_summaries(rollup.summaries, query.filter) if rollup.summaries.jobs else rollup.summaries
+        if found is None:
+            return None
+        parts.append(Part(found, frozenset(wanted), rollup.every))
+    return parts
+
+
+def _of_columns(
+    query: "Query",
+    selection: "Selection",
+    verb: str,
+    columns: tuple[str, ...],
+    days: _Days,
+    hosts: dict[str, _Host],
+) -> "list[Part]":
+    """Return summaries made of columns; notes extents and runs of each host, or that it has no summary."""
+    from sonar.analysis.combine import Part
+    from sonar.analysis.summary import Details
+    from sonar.columns.rollups import portions_of
+    from sonar.read.columns import open_columns
+    from sonar.read.files import COLUMNS_NAME
+    from sonar.read.plan import ColumnsChangedError
+
+    portions = []
+    for (directory, identity), wanted in days.columns.items():
+        opened = open_columns(directory / COLUMNS_NAME, identity)
+        if opened is None:
+            raise ColumnsChangedError
+        portions += [_Portion(directory, identity, portion) for portion in portions_of(opened, wanted)]
+    work = partial(_summarize, selection, verb, columns, Details.EDGES)
+    cost = _COST * sum(len(portion.hosts) for portion in portions)
+    parts = []
+    for portion, (summaries, refused) in zip(portions, query.scan.each(work, portions, cost), strict=True):
+        for found in summaries:
+            for host, extent in found.extents.items():
+                hosts[host].parts.append((extent, found.runs[host]))
+
+            def every(hosts: frozenset[str], portion: _Portion = portion) -> "Summaries":
+                asked = _Portion(portion.directory, portion.identity, tuple(sorted(hosts)))
+                (again,), _ = _summarize(selection, verb, columns, Details.ALL, asked)
+                return again
+
+            parts.append(Part(found, frozenset(found.extents), every))
+        for host in refused:
+            hosts[host].is_refused = True
+    return parts
+
+
+def _summarize(
+    selection: "Selection", verb: str, columns: tuple[str, ...], details: "Details", portion: _Portion
+) -> "tuple[list[Summaries], list[str]]":
+    """Return summaries of the hosts of a portion, together if they all can be summarized, and those that cannot."""
+    from sonar.analysis.summary import summarized
+    from sonar.read.columns import open_columns
+    from sonar.read.files import COLUMNS_NAME
+    from sonar.read.plan import ColumnsChangedError
+
+    opened = open_columns(portion.directory / COLUMNS_NAME, portion.identity)
+    if opened is None:
+        raise ColumnsChangedError
+    samples = opened.samples(portion.hosts, columns)
+    found = summarized(samples, selection.records, selection.window, jobs=verb == "jobs", details=details)
+    if found is not None:
+        return [found], []
+    if len(portion.hosts) == 1:
+        return [], list(portion.hosts)
+    summaries, refused = [], []
+    for host in portion.hosts:
+        alone = _Portion(portion.directory, portion.identity, (host,))
+        of_host, failed = _summarize(selection, verb, columns, details, alone)
+        summaries += of_host
+        refused += failed
+    return summaries, refused
+
+
+def _look_at(plan: "HostPlan", verb: str | None, selection: "Selection", days: _Days) -> _Host:
+    """Return which days of a host have to be read one by one, and what is known of the others, which are noted."""
+    from sonar.columns.rollups import open_rollup, open_runs
     from sonar.read.columns import open_columns
     from sonar.read.files import COLUMNS_NAME
 
@@ -125,25 +228,30 @@ def _look_at(
     first = max(plan.limits[0], selection.window.start)
     last = min(plan.limits[1], selection.window.end)
     for day in plan.days:
-        if day.columns is None or day.texts or day.sources is not None:
-            found.live.append(day)
-            continue
-        opened = open_columns(day.directory / COLUMNS_NAME, day.columns)
+        opened = None
+        if day.columns is not None and not day.texts and day.sources is None:
+            opened = open_columns(day.directory / COLUMNS_NAME, day.columns)
         rows = opened.facts.hosts[plan.host] if opened else None
-        if rows is not None and (rows.latest < plan.limits[0] or rows.earliest > plan.limits[1]):
-            continue
-        rollup = open_rollup(day.directory, verb, day.columns)
-        extent = rollup.extents.get(plan.host) if rollup else None
-        if rollup is None or extent is None or extent[0] < first or extent[1] > last:
+        if rows is None or rows.source < 0 or day.columns is None:
             found.live.append(day)
             continue
-        found.parts.append((extent, rollup.runs[plan.host]))
-        batches.setdefault(day.directory, (rollup, set()))[1].add(plan.host)
+        if rows.latest < plan.limits[0] or rows.earliest > plan.limits[1]:
+            continue
+        if rows.earliest < plan.limits[0] or rows.latest > plan.limits[1]:
+            found.live.append(day)
+            continue
+        rollup = open_rollup(day.directory, verb, day.columns) if verb else None
+        runs = open_runs(day.directory, day.columns) if rollup else None
+        if rollup and runs and plan.host in rollup.hosts and first <= rows.earliest and rows.latest <= last:
+            found.parts.append(((rows.earliest, rows.latest), runs.time[plan.host]))
+            days.rolled.setdefault(day.directory, (rollup, set()))[1].add(plan.host)
+        else:
+            days.columns.setdefault((day.directory, day.columns), []).append(plan.host)
     return found
 
 
-def _summaries_of(selection: "Selection", verb: str, host: str, tables: "Tables") -> "list[Summary] | None":
+def _summaries_of(selection: "Selection", verb: str, host: str, tables: "Tables") -> "list[Summaries] | None":
     """Return the summaries of some days of a host; None if they cannot be made, which is told apart from none."""
     from sonar.verbs.partials import summaries
 
-    return summaries(selection, host, tables, jobs=verb == "jobs", slots=verb == "load")
+    return summaries(selection, host, tables, jobs=verb == "jobs")

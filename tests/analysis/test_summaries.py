@@ -15,7 +15,7 @@ from sonar.analysis.rounding import settled
 from sonar.analysis.samples import Samples, samples_of
 from sonar.analysis.select import RecordFilter
 from sonar.analysis.streams import clean_streams, selected
-from sonar.analysis.summary import Summaries, summarized
+from sonar.analysis.summary import Details, Summaries, summarized
 from sonar.read.rows import Rows
 from sonar.verbs.query import Window
 
@@ -76,12 +76,12 @@ def parts_of(rows: list[dict[str, Any]], cuts: list[int], window: Window, *, job
     for first, last in zip([0, *cuts], [*cuts, 1 << 60], strict=True):
         if part := [row for row in rows if first <= row["time"] < last]:
 
-            def summary(part: list[dict[str, Any]] = part, *, every: bool = False) -> Summaries:
-                made = summarized(samples(part), EVERYTHING, window, jobs=jobs, every=every)
+            def summary(part: list[dict[str, Any]] = part, details: Details = Details.EDGES) -> Summaries:
+                made = summarized(samples(part), EVERYTHING, window, jobs=jobs, details=details)
                 assert made is not None
                 return made
 
-            more = partial(summary, every=True)
+            more = partial(summary, details=Details.ALL)
             found.append(Part(summary(), frozenset({"n1"}), lambda _hosts, more=more: more()))  # type: ignore[misc]
     return found
 
@@ -143,7 +143,11 @@ def test_it_does_not_matter_where_days_end(seed: int) -> None:
         unrounded = [values[name].tolist() for values in (jobs.averages, jobs.peaks) for name in sorted(values)]
         of_jobs = sorted(zip(jobs.job.tolist(), jobs.start.tolist(), *unrounded, strict=True))
         answers.append(
-            [of_jobs, as_rows(jobs), [[s.time.tolist(), [v.tolist() for v in s.values.values()]] for s in load.values()]]
+            [
+                of_jobs,
+                as_rows(jobs),
+                [[s.time.tolist(), [v.tolist() for v in s.values.values()]] for s in load.values()],
+            ]
         )
 
     assert answers[0] == answers[1]
