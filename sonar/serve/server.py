@@ -48,6 +48,7 @@ def serve(
     healthy: Callable[[], Awaitable[bool]],
     tls: TlsFiles | None = None,
     on_reload: Callable[[], None] | None = None,
+    on_drain: Callable[[], None] = lambda: None,
     on_stop: Callable[[], Awaitable[None]] | None = None,
     obstacle: Callable[[], str | None] = lambda: None,
     limits: Limits | None = None,
@@ -61,9 +62,10 @@ def serve(
     """Serve `app` on all listeners until told to stop; return the exit status.
 
     `status` gives the line that `systemctl status` shows; `healthy` is the check that feeds the watchdog; `on_reload`
-    raises SonarError if what it read is bad, after it has changed nothing; `on_stop` is awaited after the last
-    answer; `work` runs beside the requests and is cancelled before `on_stop`. For `obstacle`, `on_refused`, `facts`
-    and `metrics` see `sonar.serve.gate`, for `short` `sonar.serve.lane`.
+    raises SonarError if what it read is bad, after it has changed nothing; `on_drain` is called when no more requests
+    are taken, and `on_stop` is awaited after the last answer; `work` runs beside the requests and is cancelled before
+    `on_stop`. For `obstacle`, `on_refused`, `facts` and `metrics` see `sonar.serve.gate`, for `short`
+    `sonar.serve.lane`.
     """
     if not listeners:
         raise UsageError("nothing to listen on: no socket was passed by systemd, and none is given by an option")
@@ -72,7 +74,7 @@ def serve(
     import uvloop
 
     context = tls_context(tls) if tls is not None else None
-    service = _Service(name, listeners, status, healthy, context, tls, on_reload, on_stop, port_file, work)
+    service = _Service(name, listeners, status, healthy, context, tls, on_reload, on_drain, on_stop, port_file, work)
     gate = Gate(app, limits or Limits(), obstacle, on_refused, facts, metrics, short)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(service.run(gate))
@@ -88,6 +90,7 @@ class _Service:
         context: "ssl.SSLContext | None",
         tls: TlsFiles | None,
         on_reload: Callable[[], None] | None,
+        on_drain: Callable[[], None],
         on_stop: Callable[[], Awaitable[None]] | None,
         port_file: Path | None,
         work: Callable[[], Coroutine[None, None, None]] | None,
@@ -99,6 +102,7 @@ class _Service:
         self._context = context
         self._tls = tls
         self._on_reload = on_reload
+        self._on_drain = on_drain
         self._on_stop = on_stop
         self._port_file = port_file
         self._work = work
@@ -125,6 +129,7 @@ class _Service:
         await stop.wait()
         gate.draining = True
         notify.stopping("draining")
+        self._on_drain()
         for server, _ in servers:
             server.should_exit = True
         await asyncio.gather(*(running for _, running in servers))

@@ -62,6 +62,12 @@ class Site:
             return False
         return True
 
+    async def keep_warm(self) -> None:
+        """Keep what many will look at ready; until cancelled."""
+        from sonar.web.pages import PAGES
+
+        await self.snapshots.keep_warm([page.snapshot for page in PAGES if page.snapshot is not None])
+
     def status(self) -> str:
         """Return one line for `systemctl status`."""
         ended, workers = self.workers.ended, self.workers
