@@ -83,7 +83,7 @@ def main(argv: Sequence[str]) -> int:
             listeners,
             name="sonalyzed",
             status=site.status,
-            healthy=site.is_well,
+            ailment=site.ailment,
             obstacle=site.workers.obstacle,
             tls=TlsFiles.find(args.tls_cert, args.tls_key),
             on_reload=site.identities.reload if site.identities is not None else None,
