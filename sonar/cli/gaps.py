@@ -36,13 +36,13 @@ def main(argv: Sequence[str]) -> int:
     """Run the command line and return its exit status: 0, 1 for an error while running, 2 for a wrong command line."""
     usage_error: type[Exception] = typer.BadParameter.__mro__[1]
     try:
-        app(list(argv), prog_name="gaps", standalone_mode=False)
+        app(list(argv), prog_name="sonarctl gaps", standalone_mode=False)
     except usage_error as error:
         raise UsageError(error.format_message()) from None  # type: ignore[attr-defined]
     return 0
 
 
-@app.command(help="Tell for each host and hour which samples are missing, and why. See gaps(8).")
+@app.command(help="Tell for each host and hour which samples are missing, and why. See sonarctl-gaps(8).")
 def _gaps(
     *,
     data: Annotated[

@@ -10,6 +10,7 @@ its memory is bounded by the kernel, and whatever goes wrong in it goes wrong fo
 
 import array
 import contextlib
+import faulthandler
 import gc
 import os
 import pickle
@@ -132,6 +133,7 @@ def main(control: socket.socket) -> None:
     # The service manager's signals reach every process of the unit; what is in progress ends when the server does.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    faulthandler.enable()  # what hangs says where when the watchdog ends it
     for name in _MODULES:
         import_module(name)
     gc.collect()

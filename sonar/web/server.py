@@ -40,7 +40,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--cluster-config", type=Path, metavar="DIR", help="where CLUSTER-config.json and cluster-aliases.json are"
     )
-    made.add_argument("--reports", type=Path, metavar="DIR", help="where the clusters' reports are, see report(8)")
+    made.add_argument(
+        "--reports", type=Path, metavar="DIR", help="where the clusters' reports are, see sonarctl-report(8)"
+    )
     made.add_argument("--site-pages", type=Path, metavar="DIR", help="a site's own pages, served below /q/")
     who = made.add_mutually_exclusive_group()
     who.add_argument("--password-file", type=Path, metavar="FILE", help="who may ask, see sonar-passwords(5)")
@@ -83,7 +85,7 @@ def main(argv: Sequence[str]) -> int:
             listeners,
             name="sonalyzed",
             status=site.status,
-            healthy=site.is_well,
+            ailment=site.ailment,
             obstacle=site.workers.obstacle,
             tls=TlsFiles.find(args.tls_cert, args.tls_key),
             on_reload=site.identities.reload if site.identities is not None else None,

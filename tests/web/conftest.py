@@ -42,6 +42,7 @@ class Server:
     http: urllib3.PoolManager
     data: Path
     config: Path
+    pid: int
 
     def get(
         self,
@@ -103,7 +104,7 @@ def running(root: Path, options: Sequence[str | Path], *, tls: bool = True) -> I
             time.sleep(0.02)
         scheme = "https" if tls else "http"
         with urllib3.PoolManager(maxsize=32, ca_certs=str(root / "ca.crt") if tls else None) as http:
-            yield Server(f"{scheme}://127.0.0.1:{ports.read_text().split()[2]}", http, root / "data", root)
+            yield Server(f"{scheme}://127.0.0.1:{ports.read_text().split()[2]}", http, root / "data", root, process.pid)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=45)
@@ -128,7 +129,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_reports(directory: Path) -> None:
-    """Write reports as report(8) publishes them, about the jobs of two users."""
+    """Write reports as sonarctl-report(8) publishes them, about the jobs of two users."""
     rows = [
         {
             "hostname": "gpu-1.demo.example.org", "id": number, "user": user, "cmd": command, "policy": "cpuhog",

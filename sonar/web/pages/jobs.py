@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 from urllib.parse import urlencode
 
@@ -149,7 +150,7 @@ def _text(row: Mapping[str, Any], column: Column) -> str:
         return "–"
     if column.scale != 1:
         return f"{value / column.scale:.1f}"
-    return str(value)
+    return str(ceil(value)) if isinstance(value, float) else str(value)
 
 
 def duration_text(seconds: int) -> str:
