@@ -38,8 +38,8 @@ _FAILED = 70  # exit status, sysexits(3): an error of the program itself
 
 # What an analysis needs, so that a new process has it.
 _MODULES = (
-    "jinja2", "numpy", "pyarrow", "pyarrow.compute", "pyarrow.ipc", "sonar.read.scan", "sonar.read.envelopes",
-    "sonar.read.records", "sonar.render.writers", "sonar.web.answers", "sonar.web.pages",
+    "jinja2", "numpy", "pyarrow", "pyarrow.compute", "pyarrow.ipc", "sonar.audit.hours", "sonar.read.scan",
+    "sonar.read.envelopes", "sonar.read.records", "sonar.render.writers", "sonar.web.answers", "sonar.web.pages",
 )  # fmt: skip
 
 
