@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sonar.store.ledger import ARRIVALS_NAME, Arrival, arrival_line
 from sonar.times import DAY, HOUR, MINUTE, day_of, iso_text, parse_instant
 
 STEP = 5 * MINUTE
@@ -185,10 +186,29 @@ def write_description(directory: Path) -> None:
     )
 
 
+def write_ledger(root: Path) -> None:
+    """Write what arrived on the 26th: two hosts well, one of them with a record dropped; and who was refused."""
+    arrivals = [
+        Arrival(at(26, 1) + 3, CLUSTER, "c-1", "free-csv", 200, records=9, bytes=900, late=3),
+        Arrival(at(26, 2) + 90, CLUSTER, "c-1", "free-csv", 200, records=9, bytes=900, late=90),
+        Arrival(at(26, 2), CLUSTER, "g-1", "free-csv", 200, records=8, bytes=800, late=2, dropped=1, why="no time"),
+        Arrival(at(26, 3), CLUSTER, "", "free-csv", 400, why="not CSV"),
+    ]
+    path = _day(root, at(26)) / ARRIVALS_NAME
+    path.write_bytes(b"".join(map(arrival_line, arrivals)))
+
+
 def write_node_config(path: Path) -> None:
     """Write the description of the nodes alone, for naicreport."""
     nodes = [
-        {"hostname": "g-[1-3]", "description": "GPU node", "cpu_cores": 64, "mem_gb": 512, "gpu_cards": 4, "gpumem_gb": 160},
+        {
+            "hostname": "g-[1-3]",
+            "description": "GPU node",
+            "cpu_cores": 64,
+            "mem_gb": 512,
+            "gpu_cards": 4,
+            "gpumem_gb": 160,
+        },
         {"hostname": "c-[1-4]", "description": "CPU node", "cpu_cores": 32, "mem_gb": 128},
     ]
     path.write_text(json.dumps(nodes))
