@@ -6,7 +6,8 @@ looks at the rest. Wherever the server cannot answer as the command itself would
 version, has no such tree, the options name files of the caller), the command answers, as if it had not asked.
 
 A request is its length and texts separated by NUL: version, tree, account, $SONAR_NOW, `1` for $NO_COLOR, columns of
-the terminal if there is one, then the arguments. An answer is frames: a kind, a length, that many bytes. See `sonar.web.commands`.
+the terminal if there is one, then the arguments. An answer is frames: a kind, a length, that many bytes. The other
+side is `sonar.web.commands`.
 """
 
 import os

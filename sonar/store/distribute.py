@@ -20,8 +20,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from sonar import durable
 from sonar.store.checkpoint import Journal
-from sonar.store.spool import Position, Spool, decode, entries_of, segments_in, sync_directory, write_all
+from sonar.store.spool import Position, Spool, decode, entries_of, segments_in, write_all
 
 __all__ = ["Distributor"]
 
@@ -308,7 +309,7 @@ class Distributor:
                 directories.add((self._root / path).parent)
                 self._beat()
             for directory in sorted(directories):
-                sync_directory(directory)
+                durable.sync(directory)
         self._new_directories.clear()
 
     def _sync_file(self, path: str) -> None:
@@ -316,11 +317,7 @@ class Distributor:
         if descriptor is not None:
             os.fsync(descriptor)
             return
-        descriptor = os.open(self._root / path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        durable.sync(self._root / path)
 
     def _repair(self) -> None:
         """Bring the files back to the checkpoint."""

@@ -21,9 +21,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
+from sonar import durable
 from sonar.store.layout import Append
 
-__all__ = ["Position", "Spool", "decode", "encode", "entries_of", "segments_in", "sync_directory", "write_all"]
+__all__ = ["Position", "Spool", "decode", "encode", "entries_of", "segments_in", "write_all"]
 
 _HEADER = struct.Struct("<4sII")
 _APPEND = struct.Struct("<HI")
@@ -166,7 +167,7 @@ class Spool(Generic[T]):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC | os.O_CLOEXEC, 0o640)
             try:
                 if self._sync:
-                    sync_directory(self._directory)
+                    durable.sync(self._directory)
             except OSError:
                 os.close(descriptor)
                 raise
@@ -275,15 +276,6 @@ def write_all(descriptor: int, data: bytes) -> None:
         view = memoryview(data)
         while written < len(data):
             written += os.write(descriptor, view[written:])
-
-
-def sync_directory(directory: Path | str) -> None:
-    """Make the entries of a directory durable."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _read_exactly(descriptor: int, offset: int, wanted: int, needed: int) -> bytes:

@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from sonar import durable
 from sonar.errors import SonarError
 from sonar.store.distribute import Distributor
 from sonar.store.layout import Append
-from sonar.store.spool import Spool, sync_directory
+from sonar.store.spool import Spool
 
 __all__ = ["SPOOL_DIRECTORY", "Store", "StoreUnavailableError"]
 
@@ -48,7 +49,7 @@ class Store:
         try:
             directory.mkdir(mode=0o750, exist_ok=True)
             if sync:
-                sync_directory(root)  # at each start: who made it may not have come to this
+                durable.sync(root)  # at each start: who made it may not have come to this
             self._distributor = Distributor(root, directory, sync=sync)
         except OSError as error:
             os.close(self._lock)
@@ -123,6 +124,11 @@ class Store:
     def waiting_bytes(self) -> int:
         """How much has been given to the store and is not in the spool yet."""
         return self._spool.waiting_bytes
+
+    @property
+    def distributed_bytes(self) -> int:
+        """How much has gone from the spool to the files."""
+        return self._distributor.done_bytes
 
     @property
     def backlog_bytes(self) -> int:

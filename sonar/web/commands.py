@@ -27,8 +27,6 @@ from sonar.times import present
 from sonar.web.workers import Lane
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
     from sonar.read.sources import Access
     from sonar.web.nursery import Reply
     from sonar.web.site import Site
@@ -78,12 +76,8 @@ def socket_for_commands(path: Path) -> socket.socket:
     return listening
 
 
-def serve_commands(site: "Site", sockets: Sequence[socket.socket]) -> "Coroutine[None, None, None]":
-    """Return what answers commands on these sockets until it is cancelled."""
-    return _serve(site, sockets)
-
-
-async def _serve(site: "Site", sockets: Sequence[socket.socket]) -> None:
+async def serve_commands(site: "Site", sockets: Sequence[socket.socket]) -> None:
+    """Answer commands on these sockets until cancelled."""
     async with asyncio.TaskGroup() as accepting:
         for listening in sockets:
             accepting.create_task(_accept(site, listening))

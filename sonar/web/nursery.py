@@ -11,6 +11,7 @@ its memory is bounded by the kernel, and whatever goes wrong in it goes wrong fo
 
 import array
 import contextlib
+import faulthandler
 import gc
 import os
 import pickle
@@ -50,6 +51,7 @@ _MODULES = (
     "pyarrow.compute",
     "pyarrow.ipc",
     "pyarrow.parquet",
+    "sonar.audit.hours",
     "sonar.web.answers",
     "sonar.web.pages",
 )
@@ -152,6 +154,7 @@ def main(control: socket.socket, resident_bytes: int) -> None:
     # The service manager's signals reach every process of the unit; what is in progress ends when the server does.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    faulthandler.enable()  # what hangs says where when the watchdog ends it
     modules = [one.name for name in _PACKAGES for one in iter_modules(import_module(name).__path__, f"{name}.")]
     for name in (*_MODULES, *modules):
         import_module(name)
