@@ -22,7 +22,9 @@ __all__ = ["main", "parser"]
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     made = argparse.ArgumentParser(
-        prog="cluster", description="Add, remove, list, show and check clusters. See cluster(8).", allow_abbrev=False
+        prog="sonarctl cluster",
+        description="Add, remove, list, show and check clusters. See sonarctl-cluster(8).",
+        allow_abbrev=False,
     )
     made.add_argument("--version", action="version", version=f"cluster {__version__}")
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -25,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="Make a private certificate authority and what it signs, renew, and warn in time. See cert(8).",
+    help="Make a private certificate authority and what it signs, renew, and warn in time. See sonarctl-cert(8).",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
     """Run the command line and return its exit status: 0, 1 for an error while running, 2 for a wrong command line."""
     usage_error: type[Exception] = typer.BadParameter.__mro__[1]
     try:
-        status = app(list(argv) or ["--help"], prog_name="cert", standalone_mode=False)
+        status = app(list(argv) or ["--help"], prog_name="sonarctl cert", standalone_mode=False)
     except usage_error as error:
         raise UsageError(error.format_message()) from None  # type: ignore[attr-defined]
     if not argv:

@@ -30,7 +30,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="Add, change and remove those who may upload and ask. See passwd(8).",
+    help="Add, change and remove those who may upload and ask. See sonarctl-passwd(8).",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
     """Run the command line and return its exit status: 0, 1 for an error while running, 2 for a wrong command line."""
     usage_error: type[Exception] = typer.BadParameter.__mro__[1]
     try:
-        app(list(argv) or ["--help"], prog_name="passwd", standalone_mode=False)
+        app(list(argv) or ["--help"], prog_name="sonarctl passwd", standalone_mode=False)
     except usage_error as error:
         raise UsageError(error.format_message()) from None  # type: ignore[attr-defined]
     except typer.Abort:

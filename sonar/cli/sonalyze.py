@@ -56,7 +56,7 @@ _OUTPUT = Option("output", "write to this file instead of standard output", Opti
 _WORK = (
     Option("jobs", "work in N processes (the processors, where it is worth it)", OptionType.UINT, metavar="N"),
     Option("no-rollup", "answer from samples, not from summaries of days", OptionType.FLAG),
-    Option("no-columns", "read the log, not the columns that columnize(8) made of it", OptionType.FLAG),
+    Option("no-columns", "read the log, not the columns that sonarctl-columnize(8) made of it", OptionType.FLAG),
 )
 _VERBOSE = Option("verbose", "tell on stderr what was read and dropped", OptionType.FLAG, "v")
 

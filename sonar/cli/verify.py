@@ -29,13 +29,13 @@ def main(argv: Sequence[str]) -> int:
     """Run the command line and return its exit status: 1 if there is damage that was not known, 2 for a wrong one."""
     usage_error: type[Exception] = typer.BadParameter.__mro__[1]
     try:
-        status = app(list(argv), prog_name="verify", standalone_mode=False)
+        status = app(list(argv), prog_name="sonarctl verify", standalone_mode=False)
     except usage_error as error:
         raise UsageError(error.format_message()) from None  # type: ignore[attr-defined]
     return status if isinstance(status, int) else 0
 
 
-@app.command(help="Check that all that lies in the log can be read, and set aside what cannot. See verify(8).")
+@app.command(help="Check that all that lies in the log can be read, and set aside what cannot. See sonarctl-verify(8).")
 def _verify(
     *,
     data: Annotated[

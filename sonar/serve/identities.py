@@ -91,7 +91,8 @@ class Identities:
         """What whoever keeps the file should be told about it; empty if nothing."""
         if not self.in_plain_text:
             return ""
-        return f"{self.in_plain_text} passwords in '{self.path}' are in plain text, going on; passwd(8) hashes them"
+        hint = "going on; sonarctl-passwd(8) hashes them"
+        return f"{self.in_plain_text} passwords in '{self.path}' are in plain text, {hint}"
 
     def check(self, user: str, password: str) -> Identity | None:
         """Return who that is; None if the password is wrong. It may take a tenth of a second: see `verify`."""

@@ -130,6 +130,11 @@ class Store:
         return self._spool.waiting_bytes
 
     @property
+    def distributed_bytes(self) -> int:
+        """How much has gone from the spool to the files."""
+        return self._distributor.done_bytes
+
+    @property
     def backlog_bytes(self) -> int:
         """How much lies in the spool and is not in the files yet."""
         return self._spool.total_bytes - self._distributor.done_bytes

@@ -1,5 +1,6 @@
 """The HTTP interface of sonalyzed: formats, tags, compression, limits, cancellation, requests of old clients."""
 
+import contextlib
 import gzip
 import http.client
 import json
@@ -165,17 +166,11 @@ def until(condition, what: str) -> None:  # type: ignore[no-untyped-def]
 
 def processes_of(server: Server) -> set[int]:
     """The processes of analyses: the grandchildren of the server."""
-    found = set()
+    parents = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            pid, parent = int(path.parent.name), int(path.read_text().rpartition(")")[2].split()[1])
-            words = Path(f"/proc/{parent}/cmdline").read_bytes()
-            own = Path(f"/proc/{pid}/cmdline").read_bytes()
-        except (OSError, ValueError):
-            continue
-        if b"sonar.web.nursery" in words and b"sonar.web.nursery" in own:
-            found.add(pid)
-    return found
+        with contextlib.suppress(OSError):
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    return {pid for pid, parent in parents.items() if parents.get(parent) == server.pid}
 
 
 def test_who_goes_away_stops_the_question(small: Server) -> None:
