@@ -4,7 +4,7 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,17 +13,15 @@ import typer
 
 import sonar
 from sonar.errors import SonarError, UsageError
-from sonar.times import DAY, HOUR, date_limit, iso_text, minute_text, parse_duration, parse_instant, present
+from sonar.times import HOUR, date_limit, iso_text, minute_text, parse_duration, parse_instant, present
 
 if TYPE_CHECKING:
-    from sonar.audit.gaps import HostHour, Window
+    from sonar.audit.gaps import HostHour
     from sonar.config.clusters import Clusters
-    from sonar.hosts import HostPatterns
     from sonar.names import ClusterName
 
 __all__ = ["main"]
 
-_LOOK_BACK_S = DAY
 _HOURS_AGO = re.compile(r"(\d{1,6})h", re.ASCII)
 
 app = typer.Typer(
@@ -73,6 +71,7 @@ def _gaps(
         print(f"gaps {sonar.__version__}")
         return
     from sonar.audit.gaps import Window
+    from sonar.audit.hours import hours_of
     from sonar.hosts import HostPatterns
 
     now = present()
@@ -85,13 +84,13 @@ def _gaps(
     )
     if window.start >= window.end:
         raise UsageError("--from must be before --to")
-    known, root = _clusters(data)
+    known = _clusters(data)
     wanted = [known.find(name) for name in clusters] if clusters else known.names()
     patterns = HostPatterns.parse(hosts or ())
     rows = [
         _Row(cluster, one)
         for cluster in wanted
-        for one in _of_cluster(known, root, cluster, window, patterns)
+        for one in hours_of(known, cluster, window, patterns)
         if one.host or not hosts
     ]
     if total:
@@ -133,7 +132,7 @@ class _Row:
         }
 
 
-def _clusters(data: Path | None) -> "tuple[Clusters, Path]":
+def _clusters(data: Path | None) -> "Clusters":
     from sonar.config.clusters import Clusters
     from sonar.config.settings import load_settings
 
@@ -141,30 +140,7 @@ def _clusters(data: Path | None) -> "tuple[Clusters, Path]":
     root = data or paths.data
     if not root.is_dir():
         raise SonarError(f"--data is no directory: '{root}'")
-    return Clusters(root, paths.clusters if paths.clusters.is_dir() else None), root
-
-
-def _of_cluster(
-    known: "Clusters", root: Path, cluster: "ClusterName", window: "Window", patterns: "HostPatterns"
-) -> "Iterator[HostHour]":
-    from functools import cache
-
-    from sonar.audit.boots import Boots
-    from sonar.audit.gaps import gaps
-    from sonar.audit.states import NodeStates
-    from sonar.store.ledger import read_arrivals, server_intervals
-
-    description = known.describe(cluster)
-    wanted = cache(patterns.match)
-    arrivals = read_arrivals(root, cluster, window.start - _LOOK_BACK_S, window.now + 1)
-    return gaps(
-        replace(window, usual_interval_s=description.sample_interval_s),
-        (one for one in arrivals if not one.host or wanted(one.host)),
-        server_intervals(root, window.start, window.now),
-        described=filter(wanted, description.nodes),
-        boot_after=Boots(root, cluster).after,
-        was_down=NodeStates(root, cluster, window.start, window.now).was_down,
-    )
+    return Clusters(root, paths.clusters if paths.clusters.is_dir() else None)
 
 
 def _totals(rows: Iterable[_Row]) -> list[_Row]:

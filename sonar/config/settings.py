@@ -92,7 +92,9 @@ class Alert:
     """How alerts reach people. Each way that is set is used; the journal has them always."""
 
     mail_to: tuple[str, ...] = _is(values.WORDS, "", "Addresses that get a mail.")
-    webhook: str = _is(values.TEXT, "", "URL that gets a POST of JSON: title, text, state, unit, cluster, host, time.")
+    webhook: str = _is(
+        values.TEXT, "", "URL that gets a POST of JSON: id, title, text, state, unit, cluster, host, time."
+    )
     command: tuple[str, ...] = _is(
         values.COMMAND, "", "Program and arguments that get the text on standard input, and SONAR_ALERT_* variables."
     )

@@ -45,9 +45,10 @@ def serve(
     *,
     name: str,
     status: Callable[[], str],
-    healthy: Callable[[], Awaitable[bool]],
+    ailment: Callable[[], Awaitable[str | None]],
     tls: TlsFiles | None = None,
     on_reload: Callable[[], None] | None = None,
+    on_drain: Callable[[], None] = lambda: None,
     on_stop: Callable[[], Awaitable[None]] | None = None,
     obstacle: Callable[[], str | None] = lambda: None,
     limits: Limits | None = None,
@@ -60,19 +61,19 @@ def serve(
 ) -> int:
     """Serve `app` on all listeners until told to stop; return the exit status.
 
-    `status` gives the line that `systemctl status` shows; `healthy` is the check that feeds the watchdog; `on_reload`
-    raises SonarError if what it read is bad, after it has changed nothing; `on_stop` is awaited after the last
-    answer; `work` runs beside the requests and is cancelled before `on_stop`. For `obstacle`, `on_refused`, `facts`
-    and `metrics` see `sonar.serve.gate`, for `short` `sonar.serve.lane`.
+    service = _Service(name, listeners, status, ailment, context, tls, on_reload, on_drain, on_stop, port_file, work)
     """
     if not listeners:
         raise UsageError("nothing to listen on: no socket was passed by systemd, and none is given by an option")
     if any(one.tls for one in listeners) and tls is None:
         raise UsageError("a TLS socket needs a certificate: --tls-cert and --tls-key")
+    import faulthandler
+
     import uvloop
 
+    faulthandler.enable()  # the watchdog's SIGABRT leaves in the journal where each thread hung
     context = tls_context(tls) if tls is not None else None
-    service = _Service(name, listeners, status, healthy, context, tls, on_reload, on_stop, port_file, work)
+    service = _Service(name, listeners, status, ailment, context, tls, on_reload, on_drain, on_stop, port_file, work)
     gate = Gate(app, limits or Limits(), obstacle, on_refused, facts, metrics, short)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(service.run(gate))
@@ -84,10 +85,11 @@ class _Service:
         name: str,
         listeners: Sequence[Listener],
         status: Callable[[], str],
-        healthy: Callable[[], Awaitable[bool]],
+        ailment: Callable[[], Awaitable[str | None]],
         context: "ssl.SSLContext | None",
         tls: TlsFiles | None,
         on_reload: Callable[[], None] | None,
+        on_drain: Callable[[], None],
         on_stop: Callable[[], Awaitable[None]] | None,
         port_file: Path | None,
         work: Callable[[], Coroutine[None, None, None]] | None,
@@ -95,10 +97,11 @@ class _Service:
         self._name = name
         self._listeners = listeners
         self._status = status
-        self._healthy = healthy
+        self._ailment = ailment
         self._context = context
         self._tls = tls
         self._on_reload = on_reload
+        self._on_drain = on_drain
         self._on_stop = on_stop
         self._port_file = port_file
         self._work = work
@@ -125,6 +128,7 @@ class _Service:
         await stop.wait()
         gate.draining = True
         notify.stopping("draining")
+        self._on_drain()
         for server, _ in servers:
             server.should_exit = True
         await asyncio.gather(*(running for _, running in servers))
@@ -190,17 +194,18 @@ class _Service:
     async def _feed_watchdog(self) -> None:
         period = notify.watchdog_period()
         while period is not None:
+            begun = time.monotonic()
             try:
                 async with asyncio.timeout(period):
-                    is_well = await self._healthy()
+                    ailment = await self._ailment()
             except TimeoutError:
-                is_well = False
-            if is_well:
+                ailment = f"it has no answer within {period:g} s"
+            if ailment is None:
                 notify.watchdog()
             else:
-                text = "%s fails its check of itself, not feeding the watchdog"
-                _log.warning(text, self._name, extra=about(Event.SELF_CHECK_FAILED))
-            await asyncio.sleep(period)
+                text = "%s fails its check of itself, not feeding the watchdog: %s"
+                _log.warning(text, self._name, ailment, extra=about(Event.SELF_CHECK_FAILED))
+            await asyncio.sleep(max(0.0, begun + period - time.monotonic()))
 
 
 def _tell_obstacle(before: str | None, now: str | None) -> str | None:

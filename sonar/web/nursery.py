@@ -10,6 +10,7 @@ its memory is bounded by the kernel, and whatever goes wrong in it goes wrong fo
 
 import array
 import contextlib
+import faulthandler
 import gc
 import os
 import pickle
@@ -37,8 +38,8 @@ _FAILED = 70  # exit status, sysexits(3): an error of the program itself
 
 # What an analysis needs, so that a new process has it.
 _MODULES = (
-    "jinja2", "numpy", "pyarrow", "pyarrow.compute", "pyarrow.ipc", "sonar.read.scan", "sonar.read.envelopes",
-    "sonar.read.records", "sonar.render.writers", "sonar.web.answers", "sonar.web.pages",
+    "jinja2", "numpy", "pyarrow", "pyarrow.compute", "pyarrow.ipc", "sonar.audit.hours", "sonar.read.scan",
+    "sonar.read.envelopes", "sonar.read.records", "sonar.render.writers", "sonar.web.answers", "sonar.web.pages",
 )  # fmt: skip
 
 
@@ -132,6 +133,7 @@ def main(control: socket.socket) -> None:
     # The service manager's signals reach every process of the unit; what is in progress ends when the server does.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    faulthandler.enable()  # what hangs says where when the watchdog ends it
     for name in _MODULES:
         import_module(name)
     gc.collect()

@@ -1,8 +1,10 @@
 """The command sonalyzed: its options, and the server's life."""
 
 import argparse
+import contextlib
 import logging
 import os
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     who.add_argument("--password-file", type=Path, metavar="FILE", help="who may ask, see sonar-passwords(5)")
     who.add_argument("--allow-anonymous", action="store_true", help="let everybody ask")
     made.add_argument("--oidc", type=Path, metavar="FILE", help="another place where people log in, see sonalyzed(8)")
-    made.add_argument("--session-key", type=Path, metavar="FILE", help="what signs cookies (credential session-key)")
+    made.add_argument("--session-key", type=Path, metavar="FILE", help="what signs cookies; made there if missing")
     limits = made.add_argument_group("what questions may take")
     limits.add_argument("--queries", type=_count, default=2, metavar="N", help="run so many at a time (%(default)s)")
     limits.add_argument("--waiting", type=_count, default=64, metavar="N", help="let so many wait (%(default)s)")
@@ -83,10 +85,12 @@ def main(argv: Sequence[str]) -> int:
             listeners,
             name="sonalyzed",
             status=site.status,
-            healthy=site.is_well,
+            ailment=site.ailment,
             obstacle=site.workers.obstacle,
             tls=TlsFiles.find(args.tls_cert, args.tls_key),
             on_reload=site.identities.reload if site.identities is not None else None,
+            on_drain=site.workers.drain,
+            work=site.keep_warm,
             limits=Limits(body_bytes=_LARGEST_BODY, request_s=_LONGEST_REQUEST_S, concurrent=_MOST_REQUESTS),
             port_file=args.port_file,
         )
@@ -122,21 +126,41 @@ def _site(args: argparse.Namespace) -> "Site":
 
 
 def _session_key(given: Path | None) -> bytes | None:
-    """Return the key that signs cookies, from the option or systemd's credentials; None: a new one at each start."""
+    """Return the key that signs cookies, from systemd's credentials or the option's file, which is made if it is not
+    there; None: a new one at each start.
+    """
     directory = os.environ.get("CREDENTIALS_DIRECTORY")
-    path = given or (Path(directory, _SESSION_CREDENTIAL) if directory else None)
-    if path is None or (given is None and not path.exists()):
+    credential = Path(directory, _SESSION_CREDENTIAL) if directory else None
+    path = credential if credential is not None and credential.exists() else given
+    if path is None:
         return None
     try:
+        if path == given and not path.exists():
+            _make_key(path)
         key = path.read_bytes().strip()
         mode = path.stat().st_mode
     except OSError as error:
         raise SonarError(f"cannot read session key '{path}': {error.strerror}") from None
-    if given is not None and mode & 0o077:
+    if path == given and mode & 0o077:
         raise SonarError(f"session key '{path}' is open to group or others: chmod 600 it")
     if len(key) < _SHORTEST_KEY:
         raise SonarError(f"session key '{path}' is shorter than {_SHORTEST_KEY} bytes")
     return key
+
+
+def _make_key(path: Path) -> None:
+    """Write a new key that only its owner may read; of two that do so at once the first wins."""
+    whole = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(secrets.token_hex(_SHORTEST_KEY) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            path.hardlink_to(whole)
+    finally:
+        whole.unlink()
 
 
 def _count(text: str) -> int:

@@ -99,6 +99,7 @@ class Workers:
             Lane.SNAPSHOT: asyncio.Semaphore(1),
             Lane.CHECK: asyncio.Semaphore(2),
         }
+        self._stopping = asyncio.Event()
         self._numbers = count(1)
         self._nursery: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
@@ -128,6 +129,10 @@ class Workers:
         if self._nursery is None or self._nursery.poll() is not None:
             return "the process that analyses come from does not run"
         return None
+
+    def drain(self) -> None:
+        """Turn away what waits, while there is time to ask the next server; what runs may end."""
+        self._stopping.set()
 
     def stop(self) -> None:
         """End the process that others are forked from, and with it those that still run."""
@@ -196,7 +201,9 @@ class Workers:
             raise BusyError("too many questions at once, try again later")
         self.waiting[lane] += 1
         try:
-            await slots.acquire()
+            if not await self._turn(slots):
+                self.ended["busy"] += 1
+                raise BusyError("the server stops, try again")
         finally:
             self.waiting[lane] -= 1
         self.running[lane] += 1
@@ -205,6 +212,21 @@ class Workers:
         finally:
             self.running[lane] -= 1
             slots.release()
+
+    async def _turn(self, slots: asyncio.Semaphore) -> bool:
+        """Wait for a slot, and return True; False, without one, if the server stops first."""
+        if not slots.locked():
+            return await slots.acquire()
+        turn, stop = asyncio.ensure_future(slots.acquire()), asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait({turn, stop}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            if not turn.cancel():
+                slots.release()
+            raise
+        finally:
+            stop.cancel()
+        return not turn.cancel()
 
     async def _begin(self, number: int, task: Task) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Have a process forked and hand it its task; return how to hear from it."""
