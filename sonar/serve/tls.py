@@ -53,6 +53,7 @@ def tls_context(files: TlsFiles) -> ssl.SSLContext:
     """Return a server's context for TLS 1.2 and newer; raise SonarError if the files cannot be used."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.num_tickets = 0  # a seventh of a handshake, and clients that come once in minutes do not resume
     context.set_alpn_protocols(["http/1.1"])
     _load(context, files)
     if files.client_ca is not None:

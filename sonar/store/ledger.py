@@ -115,9 +115,16 @@ def arrival_line(arrival: Arrival) -> bytes:
     """Return the line of an arrival; what has its usual value is left out."""
     line: dict[str, str | int] = {"at": _at(arrival.at), "host": arrival.host, "endpoint": arrival.endpoint}
     line["status"] = arrival.status
-    for key in ("records", "bytes", "span", "dropped", "why", "remote"):
-        if value := getattr(arrival, key):
-            line[key] = value
+    if arrival.records:
+        line["records"], line["bytes"] = arrival.records, arrival.bytes
+    if arrival.span:
+        line["span"] = arrival.span
+    if arrival.dropped:
+        line["dropped"] = arrival.dropped
+    if arrival.why:
+        line["why"] = arrival.why
+    if arrival.remote:
+        line["remote"] = arrival.remote
     if arrival.records:
         line["late"] = arrival.late
     if arrival.posts != 1:
