@@ -62,7 +62,10 @@ def asked(argv: list[str], log: list[tuple[str, bytes]], place: Path, now: int, 
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(content)
         names.append(str(root / name))
-    root.mkdir(exist_ok=True)
+    root.mkdir(exist_ok=True, parents=True)
+    if not tree and not names:  # without a file, the question would be about the caller's own tree
+        names = [str(root / "none.csv")]
+        (root / "none.csv").touch()
     out, err = io.StringIO(), io.StringIO()
     source = ["--data-path", str(root)] if tree else ["--", *names]
     if argv[0] == "cluster":
