@@ -121,7 +121,7 @@ def question(chance: Random, verb: str, log: generate.Log) -> Options:
     if chance.random() < 0.2 and verb != "job":
         options["to"] = [chance.choice(["2024-03-01", "2024-3-02", "0d"])]
     for name, value in (("command", "python"), ("exclude-command", "a,b"), ("exclude-user", "bob"), ("job", "7"),
-                        ("exclude-job", "8")):  # fmt: skip
+                        ("exclude-job", "8"), ("exclude-system-jobs", "")):  # fmt: skip
         if chance.random() < 0.1:
             options[name] = [value]
     given: dict[str, dict[str, str]] = {
