@@ -6,9 +6,10 @@ Only the verb that is asked for is imported and made into a typer command, so th
 import os
 import pwd
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, TypedDict, cast
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from sonar.render.formats import Format
     from sonar.verbs.query import Query
 
-__all__ = ["main"]
+__all__ = ["answer_for", "main", "prepare"]
 
 
 class _Source(TypedDict):
@@ -59,6 +60,7 @@ _WORK = (
     Option("no-rollup", "answer from samples, not from summaries of days", OptionType.FLAG),
     Option("no-columns", "read the log, not the columns that sonarctl-columnize(8) made of it", OptionType.FLAG),
 )
+_LOCAL = Option("local", "answer here, without the server of this machine", OptionType.FLAG)
 _VERBOSE = Option("verbose", "tell on stderr what was read and dropped", OptionType.FLAG, "v")
 
 _DOSSIER = "Write all that is known of one job into a directory or a tar file"
@@ -67,6 +69,10 @@ _INTO = Option(
 )
 _PSEUDONYMS = Option("pseudonyms", "words such as user1 and host2 in place of names", OptionType.FLAG)
 
+# What only the caller's own process can do: his files, and what he says about the work.
+_OF_THE_CALLER = frozenset(
+    {option.name for option in (*_SOURCE, *_WORK, _LOCAL, _CONFIG, _REPORTS, _OUTPUT, _VERBOSE)} - {"data-path"}
+)
 _MOST_JOBS = 1024
 _ABOUT_A_JOB = frozenset({"job", "explain"})  # a number after these is that of the job
 _HELP_WORDS = frozenset({"help", "-h", "--help"})
@@ -91,6 +97,62 @@ def main(argv: Sequence[str]) -> int:
         print(f"ERROR: Standard output: {error.strerror}", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return SonarError.exit_status
+
+
+def answer_for(
+    argv: Sequence[str],
+    *,
+    tree: str,
+    root: Path,
+    account: str,
+    width: int | None,
+    begin: Callable[..., TextIO],
+) -> TextIO | None:
+    """Answer a command line of somebody else, whose tree `tree` is at `root` here; None if he should do it himself.
+
+    So it is for what is wrong, what names his files, and what is not about his tree. `begin(paged=...)` gives the
+    stream that the answer is written to, which is a terminal of this width, or none.
+    """
+    from sonar.cli.options import parse
+    from sonar.render.formats import Style, write_result
+    from sonar.verbs.parameters import asks_for_own_records, query_of
+
+    name, *rest = argv
+    if name not in verbs.NAMES and name not in verbs.ALIASES:
+        return None
+    verb = verbs.verb(name)
+    if verb.reads not in (Reads.SAMPLES, Reads.TOPICS):
+        return None
+    try:
+        with redirect_stdout(StringIO()):
+            given = parse(verb.name, verb.summary, _options(verb), _with_job(rest) if name in _ABOUT_A_JOB else rest)
+        if given is None or given.files or not _OF_THE_CALLER.isdisjoint(given.options):
+            return None
+        question = dict(given.options)
+        if question.pop("data-path", [tree]) != [tree] or question.get("fmt", [""])[0].startswith("help"):
+            return None
+        owner = account if asks_for_own_records(verb, question) else None
+        query, fmt = query_of(verb, question, data=root, account=owner, now=present())
+        if width is not None and fmt.is_binary:
+            return None
+        for word in fmt.unknown:
+            print(f"sonalyze: unknown word {word!r} in --fmt, ignoring", file=sys.stderr)
+        result = verb.answer(query)
+    except SonarError:
+        return None
+    is_table = fmt.style is Style.FIXED and "html" not in fmt.words
+    out = begin(paged=is_table)
+    write_result(verb, result, replace(fmt, width=width or 0) if is_table else fmt, out)
+    return out
+
+
+def prepare() -> None:
+    """Make the parsers of all verbs that `answer_for` answers, which takes longer than to use them."""
+    from sonar.cli.options import parse
+
+    for verb in map(verbs.verb, verbs.NAMES):
+        if verb.reads in (Reads.SAMPLES, Reads.TOPICS) and not any(option.required for option in verb.options):
+            parse(verb.name, verb.summary, _options(verb), [])
 
 
 def _check_encoding(argv: Sequence[str]) -> None:
@@ -218,16 +280,15 @@ def _overview() -> str:
 def _run(verb: Verb, argv: Sequence[str]) -> None:
     """Answer the question that a verb's arguments ask."""
     from sonar.cli.options import parse
-    from sonar.verbs.parameters import options_of
 
-    config = (*((_CONFIG,) if verb.takes_config else ()), *((_REPORTS,) if verb.reads is Reads.REPORTS else ()))
-    work = _WORK if verb.reads is Reads.SAMPLES else ()
-    options = (*_SOURCE, *options_of(verb), *config, *work, _OUTPUT, _VERBOSE)
+    options = _options(verb)
     given = parse(f"sonalyze {verb.name}", verb.summary, options, argv)
     if given is None:
         return
     question = dict(given.options)
-    source = {option.name: question.pop(option.name)[0] for option in (*_SOURCE, *config) if option.name in question}
+    where_from = (*_SOURCE, _CONFIG, _REPORTS)
+    source = {option.name: question.pop(option.name)[0] for option in where_from if option.name in question}
+    question.pop("local", ())
     verbose = bool(question.pop("verbose", ()))
     jobs = _jobs(question.pop("jobs", ()))
     use_columns, use_rollups = (not question.pop(name, ()) for name in ("no-columns", "no-rollup"))
@@ -249,6 +310,15 @@ def _run(verb: Verb, argv: Sequence[str]) -> None:
             _answer(
                 verb, question, source, given.files, out, jobs=jobs, uses=(use_columns, use_rollups), verbose=verbose
             )
+
+
+def _options(verb: Verb) -> tuple[Option, ...]:
+    """Return all options of a verb on the command line."""
+    from sonar.verbs.parameters import options_of
+
+    config = (*((_CONFIG,) if verb.takes_config else ()), *((_REPORTS,) if verb.reads is Reads.REPORTS else ()))
+    work = _WORK if verb.reads is Reads.SAMPLES else ()
+    return (*_SOURCE, _LOCAL, *options_of(verb), *config, *work, _OUTPUT, _VERBOSE)
 
 
 def _jobs(texts: Sequence[str]) -> int:
