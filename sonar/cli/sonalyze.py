@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TextIO, TypedDict, cast
 import sonar
 from sonar import verbs
 from sonar.cli.defaults import NAME, read_defaults, with_defaults
+from sonar.cli.help_topics import TOPICS
 from sonar.errors import SonarError, UsageError
 from sonar.times import iso_text, present
 from sonar.verbs.declare import Option, OptionType, Reads, Verb
@@ -183,6 +184,10 @@ def _dispatch(argv: Sequence[str]) -> int:
         print(_overview(), file=sys.stderr, end="")
         return UsageError.exit_status
     name, *rest = argv
+    if name in _HELP_WORDS and rest[:1] and (rest[0] in TOPICS or rest[0] == "overview"):
+        print(TOPICS[rest[0]][1] if rest[0] in TOPICS else _overview(), end="")
+        sys.stdout.flush()
+        return 0
     if name in _HELP_WORDS:
         name, rest = (rest[0], ["--help"]) if rest and rest[0] not in _HELP_WORDS else ("help", [])
     if name in _VERSION_WORDS:
@@ -271,7 +276,10 @@ def _overview() -> str:
             *verb_lines,
             f"  dossier     {_DOSSIER}",
             "  version     Print version and features",
-            "  help        Print this, or the options of a verb: sonalyze help jobs",
+            "  help        Print this, the options of a verb, or about a topic: sonalyze help jobs",
+            "",
+            "Topics of help:",
+            *(f"  {name:<12}  {what}" for name, (what, _text) in TOPICS.items()),
             "",
             "Options:",
             "  -h, --help     Print this",
@@ -485,11 +493,14 @@ def _ask_server(
     """Let a server answer; its answer is passed on as it is."""
     from sonar.cli import remote
     from sonar.cli.terminal import still_working
-    from sonar.verbs.parameters import asks_for_own_records, check_options
+    from sonar.verbs.parameters import asks_for_own_records, check_options, options_of
 
     for name in ("data-path", "config-file"):
         if name in source:
             raise SonarError(f"--{name} may not be used with --remote or --cluster")
+    for option in options_of(verb):
+        if option.local and option.name in question:
+            raise SonarError(f"--{option.name} may not be used with --remote or --cluster")
     if files:
         raise SonarError("-- logfile ... may not be used with --remote or --cluster")
     if not ("remote" in source and ("cluster" in source or verb.reads is Reads.SITE)):

@@ -260,7 +260,7 @@ class IngestApp:
         return self._headers.get(status, [])
 
     def _enter(self, request: Request, status: int, reason: str) -> None:
-        """Enter a refusal into the ledger of the cluster that it is about, if that is known."""
+        """Enter a refusal into the ledger, if it is known which cluster it is about."""
         cluster = request.cluster or self._claimed(request.scope)
         if cluster and request.endpoint:
             host, dropped = (request.taken.host, request.taken.dropped) if request.taken is not None else ("", 0)
@@ -268,11 +268,10 @@ class IngestApp:
             self._books.refused(ClusterName(cluster), host, place, status, reason, request.remote, dropped=dropped)
 
     def _claimed(self, scope: Scope) -> str:
-        """Return the cluster that an unproven sender says it is, if that is one that we have data of."""
+        """Return the cluster that an unproven sender says it is; none if that can be no cluster's name."""
         credentials = basic_credentials(header(scope, b"authorization"))
         try:
             named = parameters_of(scope["query_string"]).get("cluster", [""])[0]
-            cluster = resolve_cluster(credentials[0] if credentials else named, self.rules.aliases)
+            return resolve_cluster(credentials[0] if credentials else named, self.rules.aliases)
         except (Refusal, BadNameError):
             return ""
-        return cluster if self._books.knows(cluster) else ""
