@@ -6,17 +6,18 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import sonar
-from sonar.errors import SonarError, UsageError
+from sonar.cli.commands import new_app, run_app
+from sonar.cli.log_root import Data, clusters_in
+from sonar.errors import UsageError
 from sonar.times import HOUR, date_limit, iso_text, minute_text, parse_duration, parse_instant, present
 
 if TYPE_CHECKING:
-    from sonar.audit.gaps import HostHour
+    from sonar.audit.gaps import HostHour, Window
     from sonar.config.clusters import Clusters
     from sonar.names import ClusterName
 
@@ -24,30 +25,18 @@ __all__ = ["main"]
 
 _HOURS_AGO = re.compile(r"(\d{1,6})h", re.ASCII)
 
-app = typer.Typer(
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = new_app()
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line and return its exit status: 0, 1 for an error while running, 2 for a wrong command line."""
-    usage_error: type[Exception] = typer.BadParameter.__mro__[1]
-    try:
-        app(list(argv), prog_name="sonarctl gaps", standalone_mode=False)
-    except usage_error as error:
-        raise UsageError(error.format_message()) from None  # type: ignore[attr-defined]
-    return 0
+    return run_app(app, argv, "sonarctl gaps")
 
 
 @app.command(help="Tell for each host and hour which samples are missing, and why. See sonarctl-gaps(8).")
 def _gaps(
     *,
-    data: Annotated[
-        Path | None, typer.Option("--data", metavar="DIR", help="root of the log (Data= of sonar.conf)")
-    ] = None,
+    data: Data = None,
     clusters: Annotated[
         list[str] | None, typer.Option("--cluster", "-c", metavar="NAME", help="of this cluster only; may be repeated")
     ] = None,
@@ -84,12 +73,11 @@ def _gaps(
     )
     if window.start >= window.end:
         raise UsageError("--from must be before --to")
-    known = _clusters(data)
-    wanted = [known.find(name) for name in clusters] if clusters else known.names()
+    known = clusters_in(data)
     patterns = HostPatterns.parse(hosts or ())
     rows = [
         _Row(cluster, one)
-        for cluster in wanted
+        for cluster in _wanted(known, window, clusters or ())
         for one in hours_of(known, cluster, window, patterns)
         if one.host or not hosts
     ]
@@ -132,15 +120,16 @@ class _Row:
         }
 
 
-def _clusters(data: Path | None) -> "Clusters":
-    from sonar.config.clusters import Clusters
-    from sonar.config.settings import load_settings
+def _wanted(known: "Clusters", window: "Window", names: Sequence[str]) -> "list[ClusterName]":
+    """Return the clusters to tell of: those that are asked for, or all; those too that were only ever refused."""
+    from sonar.names import ClusterName
+    from sonar.store.ledger import read_strangers
 
-    paths = load_settings().paths
-    root = data or paths.data
-    if not root.is_dir():
-        raise SonarError(f"--data is no directory: '{root}'")
-    return Clusters(root, paths.clusters if paths.clusters.is_dir() else None)
+    strangers = {ClusterName(one.cluster) for one in read_strangers(known.data, window.start, window.end)}
+    if not names:
+        there = known.names()
+        return [*there, *sorted(strangers.difference(there))]
+    return [ClusterName(name) if name in strangers else known.find(name) for name in names]
 
 
 def _totals(rows: Iterable[_Row]) -> list[_Row]:

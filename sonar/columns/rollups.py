@@ -25,9 +25,12 @@ from sonar.read.files import COLUMNS_NAME, ROLLUP_PREFIX
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["DayRollup", "has_rollups", "open_rollup", "write_rollups"]
+__all__ = ["VERBS", "DayRollup", "forget_rollups", "has_rollups", "open_rollup", "write_rollups"]
 
 _TABLES = {"jobs": ("heads", "jobs"), "load": ("heads", "slots")}
+VERBS = tuple(_TABLES)
+"""The verbs that have roll-ups."""
+
 _METADATA_KEY = b"sonar-rollup"
 _FORMAT = 1
 
@@ -83,6 +86,11 @@ def has_rollups(directory: Path, identity: Identity) -> bool:
     except (OSError, ValueError, KeyError):
         return False
     return all(one["format"] == _FORMAT and tuple(one["columns"]) == identity for one in about)
+
+
+def forget_rollups() -> None:
+    """Give up the memory that roll-ups take."""
+    _opened.cache_clear()
 
 
 @lru_cache(maxsize=128)

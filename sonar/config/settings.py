@@ -21,6 +21,7 @@ from sonar.paths import CONFIG, STATE
 __all__ = [
     "SECTIONS",
     "Alert",
+    "Analysis",
     "Check",
     "Ingest",
     "Paths",
@@ -79,6 +80,15 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Analysis:
+    """What sonalyzed(8) and sonalyze(1) work with."""
+
+    memory: int = _is(values.SIZE, "512M", "What sonalyzed keeps in memory of recent days, and of answers; 0: nothing.")
+    socket: Path = _is(values.PATH, "/run/sonar/sonalyze.socket", "Where sonalyzed answers sonalyze of this machine.")
+    scheduler: str = _is(values.TEXT, "", "Address of a Dask scheduler whose workers see the data, for sonalyze.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """Reports that are made by timers, and mail."""
 
@@ -131,12 +141,13 @@ class Settings:
     paths: Paths = field(default_factory=Paths)
     ingest: Ingest = field(default_factory=Ingest)
     query: Query = field(default_factory=Query)
+    analysis: Analysis = field(default_factory=Analysis)
     report: Report = field(default_factory=Report)
     alert: Alert = field(default_factory=Alert)
     check: Check = field(default_factory=Check)
 
 
-SECTIONS = (Paths, Ingest, Query, Report, Alert, Check)
+SECTIONS = (Paths, Ingest, Query, Analysis, Report, Alert, Check)
 
 
 @dataclass(frozen=True, slots=True)

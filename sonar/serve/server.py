@@ -21,7 +21,7 @@ from sonar.errors import SonarError, UsageError
 from sonar.log import Event, Throttle, about
 from sonar.serve.gate import App, Gate, Limits, Scope
 from sonar.serve.sockets import Listener, listeners_of, parse_address, write_port_file
-from sonar.serve.tls import TlsFiles, renew, tls_context
+from sonar.serve.tls import TlsFiles, tls_context
 
 if TYPE_CHECKING:
     import ssl
@@ -111,12 +111,18 @@ class _Service:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        reload = asyncio.Event()
+        loop.add_signal_handler(signal.SIGHUP, reload.set)
 
         servers = await self._start(gate)
         tasks = [
             asyncio.create_task(task)
-            for task in (self._tell_status(gate.obstacle), self._feed_watchdog(), _sweep(servers))
+            for task in (
+                self._tell_status(gate.obstacle),
+                self._feed_watchdog(),
+                _sweep(servers),
+                self._reload_when_told(reload, [server for server, _ in servers]),
+            )
         ]
         if self._work is not None:
             tasks.append(asyncio.create_task(self._work()))
@@ -164,17 +170,24 @@ class _Service:
                 servers.append((server, running))
         return servers
 
-    def _reload(self) -> None:
+    async def _reload_when_told(self, told: asyncio.Event, servers: "Sequence[Server]") -> None:
+        while True:
+            await told.wait()
+            told.clear()
+            await self._reload(servers)
+
+    async def _reload(self, servers: "Sequence[Server]") -> None:
         notify.reloading()
         begun = time.monotonic()
         try:
-            if self._tls is not None:
-                tls_context(self._tls)  # all or nothing: a bad certificate must be seen before anything changes
+            # All or nothing: a bad certificate must be seen before anything changes.
+            context = tls_context(self._tls) if self._tls is not None else None
             if self._on_reload is not None:
                 self._on_reload()
-            if self._context is not None and self._tls is not None:
-                renew(self._context, self._tls)
-        except SonarError as error:
+            for server in servers:
+                if context is not None and server.config.ssl is not None:
+                    await server.renew(context)
+        except (SonarError, OSError) as error:
             _log.error("reload failed, keeping what was loaded before: %s", error, extra=about(Event.RELOAD_FAILED))
             notify.ready(f"reload failed: {error}")
             return

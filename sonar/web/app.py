@@ -94,7 +94,11 @@ def application(site: "Site") -> "Starlette":
 async def _answer(verb: str, site: "Site", request: "Request", who: Identity, *, as_json_string: bool) -> Work:
     parameters = request.query_params.multi_items()
     accept = request.headers.get("accept", "")
-    return Work(Lane.QUESTION, answer, (site.clusters, who, present(), verb, parameters, accept, as_json_string))
+    now = present()
+    # What the descriptions of clusters say is no file of the log, so it is a part of the question.
+    key = (verb, tuple(parameters), accept, as_json_string, who, await asyncio.to_thread(site.clusters.stamp))
+    arguments = (site.clusters, who, now, verb, parameters, accept, as_json_string)
+    return Work(Lane.QUESTION, answer, arguments, key=key, now=now)
 
 
 async def _v2(path: str, site: "Site", request: "Request", who: Identity) -> Work:

@@ -1,6 +1,7 @@
 """The command sonalyzed: its options, and the server's life."""
 
 import argparse
+import asyncio
 import contextlib
 import logging
 import os
@@ -12,9 +13,11 @@ from typing import TYPE_CHECKING
 import sonar
 from sonar import log
 from sonar.errors import SonarError, UsageError
-from sonar.serve.options import add_listening_options, byte_count
+from sonar.serve.options import add_listening_options, byte_count, byte_count_or_none
 
 if TYPE_CHECKING:
+    import socket
+
     from sonar.web.site import Site
 
 __all__ = ["main", "parser"]
@@ -56,7 +59,14 @@ def parser() -> argparse.ArgumentParser:
     limits.add_argument(
         "--query-memory", type=byte_count, default=byte_count("2G"), metavar="SIZE", help="memory for each (2G)"
     )
+    limits.add_argument(
+        "--resident",
+        type=byte_count_or_none,
+        metavar="SIZE",
+        help="memory for recent days and answers (Memory= of sonar.conf)",
+    )
     add_listening_options(made)
+    made.add_argument("--command-socket", type=Path, metavar="FILE", help="answer sonalyze(1) of this machine there")
     return made
 
 
@@ -73,16 +83,22 @@ def main(argv: Sequence[str]) -> int:
         if directory is not None and not directory.is_dir():
             raise UsageError(f"--{option.replace('_', '-')} is no directory: '{directory}'")
 
+    from sonar.config.settings import load_settings
     from sonar.serve.server import Limits, TlsFiles, listeners_of, serve
     from sonar.web.app import application
+    from sonar.web.commands import is_for_commands, socket_for_commands
 
-    site = _site(args)
+    analysis = load_settings().analysis
+    site = _site(args, analysis.memory if args.resident is None else args.resident)
     listeners = listeners_of(args.listen, args.listen_tls)
+    for_commands = [one.socket for one in listeners if is_for_commands(one.socket, analysis.socket)]
+    if args.command_socket is not None:
+        for_commands.append(socket_for_commands(args.command_socket))
     site.workers.start()
     try:
         return serve(
             application(site),
-            listeners,
+            [one for one in listeners if one.socket not in for_commands],
             name="sonalyzed",
             status=site.status,
             ailment=site.ailment,
@@ -90,7 +106,7 @@ def main(argv: Sequence[str]) -> int:
             tls=TlsFiles.find(args.tls_cert, args.tls_key),
             on_reload=site.identities.reload if site.identities is not None else None,
             on_drain=site.workers.drain,
-            work=site.keep_warm,
+            work=lambda: _beside(site, for_commands),
             limits=Limits(body_bytes=_LARGEST_BODY, request_s=_LONGEST_REQUEST_S, concurrent=_MOST_REQUESTS),
             port_file=args.port_file,
         )
@@ -98,7 +114,16 @@ def main(argv: Sequence[str]) -> int:
         site.workers.stop()
 
 
-def _site(args: argparse.Namespace) -> "Site":
+async def _beside(site: "Site", for_commands: "Sequence[socket.socket]") -> None:
+    """Do what is done beside the requests, until cancelled."""
+    from sonar.web.commands import serve_commands
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(site.keep_warm())
+        tasks.create_task(serve_commands(site, for_commands))
+
+
+def _site(args: argparse.Namespace, resident_bytes: int) -> "Site":
     from sonar.config.clusters import Clusters
     from sonar.serve.identities import Identities
     from sonar.web.site import Site
@@ -113,7 +138,11 @@ def _site(args: argparse.Namespace) -> "Site":
     if identities is not None and identities.warning:
         logging.getLogger(__name__).warning("%s", identities.warning)
     limits = WorkLimits(
-        questions=args.queries, waiting=args.waiting, time_s=args.query_time, memory_bytes=args.query_memory
+        questions=args.queries,
+        waiting=args.waiting,
+        time_s=args.query_time,
+        memory_bytes=args.query_memory,
+        resident_bytes=resident_bytes,
     )
     site = Site(clusters, identities, limits, args.site_pages and args.site_pages.absolute())
     if args.oidc is not None:

@@ -233,6 +233,35 @@ def test_too_slow_is_504_and_too_large_is_503(site: Path) -> None:
         assert "memory" in large.data.decode()
 
 
+def test_who_waits_when_the_server_stops_is_told_at_once_and_who_is_answered_is_served(site: Path) -> None:
+    options: list[str | Path] = ["--cluster-config", site, "--password-file", site / "passwords", "--queries", "1"]
+    with running(site, options, tls=False) as server:
+        served = raw_request(server, SLOW)
+        until(lambda: metric(server, 'sonalyzed_tasks_running{lane="question"}') == 1, "it runs")
+        waiting = raw_request(server, f"/metadata?cluster={CLUSTER}")
+        until(lambda: metric(server, 'sonalyzed_tasks_waiting{lane="question"}') == 1, "one waits")
+        os.kill(server.pid, signal.SIGTERM)
+        told = http.client.HTTPResponse(waiting)
+        told.begin()
+        assert told.status == 503
+        assert int(str(told.headers["retry-after"])) > 0
+        waiting.close()
+        answer = http.client.HTTPResponse(served)
+        answer.begin()
+        assert answer.status == 200
+        assert len(answer.read()) > 1_000_000
+        served.close()
+
+
+def test_the_state_of_a_cluster_is_at_hand_before_anybody_asks(site: Path) -> None:
+    """It is computed at the start, and the overview, the first page and the ages on all pages have it."""
+    options: list[str | Path] = ["--cluster-config", site, "--password-file", site / "passwords"]
+    with running(site, options, tls=False) as server:
+        until(lambda: b"Its state has not" not in server.get("/").data, "the states are there")
+        for page in ("/jobs", "/reports", "/violations", "/gaps", ""):
+            assert b'title="the newest sample of any node' in server.get(f"/c/{CLUSTER}{page}").data, page
+
+
 # What the recorded original answered is what we answer, unless the case or one of these says why not.
 def expected_status(case: dict) -> int:  # type: ignore[type-arg]
     careful, url = case.get("careful", ""), case["url"]
