@@ -4,20 +4,28 @@ Whoever has something to tell puts it here and goes on; `deliver` sends it and r
 send. So the jobs that write need neither a network nor the rights that a mail program needs, and a mail server that is
 down for an hour loses nothing.
 
-    *.eml     a mail, with its headers
-    *.json    an alert, for all ways that sonar.conf(5) has in [Alert]
+    *.eml           a mail, with its headers
+    *.json          an alert, for all ways that sonar.conf(5) has in [Alert]
+    sending/*.eml   a mail that the mail program has
 """
 
 import json
 import os
+import re
+import socket
 import time
-from collections.abc import Iterator, Sequence
+import uuid
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from sonar import durable
 from sonar.errors import SonarError
 
-__all__ = ["Alert", "put_alert", "put_mail", "read_alert", "replace_alert", "waiting"]
+__all__ = ["SENDING", "Alert", "put_alert", "put_mail", "read_alert", "replace_alert", "waiting"]
+
+SENDING = "sending"
+_MESSAGE_ID = re.compile(rb"^message-id:", re.IGNORECASE | re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,9 +44,14 @@ class Alert:
 
 
 def put_mail(outbox: Path, message: bytes) -> Path:
-    """Leave a mail (RFC 5322, with its headers) to be sent and return its file; then it is on disk."""
+    """Leave a mail (RFC 5322, with its headers) to be sent and return its file; then it is on disk.
+
+    It gets a Message-ID if it has none, by which whoever gets it twice knows it again.
+    """
     if b":" not in message.partition(b"\n")[0]:
         raise SonarError("what is to be sent is no mail: it begins with no header")
+    if not _MESSAGE_ID.search(re.split(rb"\r?\n\r?\n", message, maxsplit=1)[0]):
+        message = f"Message-ID: <{uuid.uuid4()}@{socket.gethostname()}>\n".encode() + message
     return _put(outbox, ".eml", message)
 
 
@@ -56,12 +69,10 @@ def read_alert(path: Path) -> Alert:
         raise SonarError(f"{path}: no alert: {error}") from None
 
 
-def waiting(outbox: Path) -> Iterator[Path]:
-    """Give the files that wait, the oldest first."""
-    if outbox.is_dir():
-        yield from sorted(
-            path for path in outbox.iterdir() if path.suffix in {".eml", ".json"} and not path.name.startswith(".")
-        )
+def waiting(outbox: Path) -> list[Path]:
+    """Return the files that wait, or that the mail program has: those first, then the oldest first."""
+    found = [*outbox.glob(f"{SENDING}/[!.]*.eml"), *outbox.glob("[!.]*.eml"), *outbox.glob("[!.]*.json")]
+    return sorted(found, key=lambda path: (path.parent == outbox, path.name))
 
 
 def replace_alert(path: Path, alert: Alert) -> None:
@@ -77,17 +88,7 @@ def _put(outbox: Path, suffix: str, content: bytes) -> Path:
 
 
 def _write(path: Path, content: bytes) -> None:
-    scratch = path.with_name(f".{path.name}")
     try:
-        with scratch.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        durable.put(path, content)
     except OSError as error:
         raise SonarError(f"cannot write '{path}': {error.strerror}") from None

@@ -23,7 +23,7 @@ def run(path: Path, *argv: str) -> "subprocess.CompletedProcess[str]":
 
 
 def page_of(path: Path) -> Path:
-    pages = sorted((TOP / "man").glob(f"{path.name}.[1-9]"))
+    pages = [page for name in (path.name, f"sonarctl-{path.name}") for page in (TOP / "man").glob(f"{name}.[1-9]")]
     assert len(pages) == 1, f"{path.name} has {len(pages)} man pages"
     return pages[0]
 
@@ -96,6 +96,17 @@ def test_every_option_is_in_the_man_page_and_none_is_invented(path: Path) -> Non
 @each_executable
 def test_importing_it_runs_nothing(path: Path) -> None:
     assert callable(runpy.run_path(str(path), run_name="imported")["main"])
+
+
+def test_a_tool_of_sonarctl_says_so_and_has_a_page_that_is_no_other_programs() -> None:
+    own_name = {"sonarctl", "sonalyze", "naicreport", "infiltrate", "exfiltrate", "sonalyzed", "sonard"}
+    for path in EXECUTABLES:
+        is_tool = path.name not in own_name
+        name = f"sonarctl-{path.name}" if is_tool else path.name
+        said = run(path, "--help").stdout
+        assert page_of(path).stem == name
+        assert re.match(rf"usage: {'sonarctl ' if is_tool else ''}{path.name}\b", said.strip(), re.I), said
+        assert f"{name}({page_of(path).suffix[1:]})" in said
 
 
 def test_man_pages_name_their_programs_for_apropos() -> None:

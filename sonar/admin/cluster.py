@@ -22,7 +22,9 @@ __all__ = ["main", "parser"]
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     made = argparse.ArgumentParser(
-        prog="cluster", description="Add, remove, list, show and check clusters. See cluster(8).", allow_abbrev=False
+        prog="sonarctl cluster",
+        description="Add, remove, list, show and check clusters. See sonarctl-cluster(8).",
+        allow_abbrev=False,
     )
     made.add_argument("--version", action="version", version=f"cluster {__version__}")
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -159,7 +161,7 @@ def _show(place: "Place", args: argparse.Namespace) -> int:
         return 0
     content["nodes"] = [f"{len(cluster.nodes)} described"]
     content["groups"] = [f"{group.name} ({' '.join(group.nodes)})" for group in cluster.groups]
-    content["policies"] = [policy.name for policy in cluster.policies]
+    content["own_policies"] = list(cluster.own_policies)
     content["recipients"] = [f"{report}: {' '.join(people)}" for report, people in cluster.recipients.items()]
     for key, value in content.items():
         text = (

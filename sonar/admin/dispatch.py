@@ -116,7 +116,7 @@ def _help(tools: dict[str, Path]) -> str:
 def _help_lines(tools: dict[str, Path]) -> Iterator[str]:
     yield "usage: sonarctl [--help] [--version] TOOL [ARGUMENT ...]"
     yield ""
-    yield "Run a tool of Sonar. `sonarctl TOOL --help` says what it takes, `man TOOL` more. See sonarctl(8)."
+    yield "Run a tool of Sonar. `sonarctl TOOL --help` says what it takes, `man sonarctl-TOOL` more. See sonarctl(8)."
     yield ""
     yield "Tools of Sonar:"
     width = max((len(name) for name in tools), default=0)

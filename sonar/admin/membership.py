@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sonar import durable
 from sonar.admin import units
 from sonar.admin.arrivals import arrivals_of
 from sonar.config import values
@@ -189,18 +190,15 @@ def _description(order: Order) -> str:
 
 def _write_checked(path: Path, text: str) -> None:
     """Put a description in its place, after it has been read as such: nobody sees one that is bad or half written."""
-    scratch = path.with_name(f".{path.name}")
     try:
-        scratch.write_text(text, encoding="utf-8")
-        scratch.chmod(0o644)
-        problems = _problems_of(scratch, path)
-        if problems:
-            raise SonarError("\n".join(problems))
-        scratch.replace(path)
+        with durable.replacing(path) as scratch:
+            scratch.write_text(text, encoding="utf-8")
+            scratch.chmod(0o644)
+            problems = _problems_of(scratch, path)
+            if problems:
+                raise SonarError("\n".join(problems))
     except OSError as error:
         raise SonarError(f"cannot write '{path}': {error.strerror}") from None
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def _problems_of(scratch: Path, path: Path) -> list[str]:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from sonar import durable
 from sonar.errors import SonarError
 
 __all__ = ["Memory", "Trouble", "compare", "locked_memory"]
@@ -97,12 +98,8 @@ def _write(path: Path, memory: Memory) -> None:
     told: Mapping[str, object] = {
         key: {"at": at, "trouble": asdict(trouble)} for key, (trouble, at) in sorted(memory.told.items())
     }
-    scratch = path.with_name(f".{path.name}.new")
+    text = json.dumps({"told": told, "restarts": memory.restarts}, indent=1, ensure_ascii=False)
     try:
-        with scratch.open("w", encoding="utf-8") as file:
-            json.dump({"told": told, "restarts": memory.restarts}, file, indent=1, ensure_ascii=False)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
+        durable.put(path, text.encode())
     except OSError as error:
         raise SonarError(f"cannot write '{path}': {error.strerror}") from None

@@ -1,7 +1,7 @@
 """Whether the columns of a day hold what they say: rows can be read, and those of a file of the log are its records.
 
-Columns that the log has outrun, or whose files have been rewritten, are none of that: readers know it, and columnize(8)
-makes them anew.
+Columns that the log has outrun, or whose files have been rewritten, are none of that: readers know it, and
+sonarctl-columnize(8) makes them anew.
 """
 
 from collections import Counter

@@ -19,6 +19,7 @@ from datetime import date
 from enum import Enum
 from pathlib import Path
 
+from sonar import durable
 from sonar.audit.columns import column_problems
 from sonar.audit.records import judge_of, torn_end
 from sonar.errors import SonarError
@@ -169,11 +170,7 @@ def _add(path: Path, records: list[bytes]) -> None:
             file.write(b"".join(record if record.endswith(b"\n") else record + b"\n" for record in records))
             file.flush()
             os.fsync(descriptor)
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        durable.sync(path.parent)
     except OSError as error:
         raise SonarError(f"cannot keep what is bad in '{target}': {error.strerror}") from None
 

@@ -6,26 +6,40 @@ Only the verb that is asked for is imported and made into a typer command, so th
 import os
 import pwd
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, replace
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, TypedDict, cast
 
 import sonar
 from sonar import verbs
 from sonar.cli.defaults import NAME, read_defaults, with_defaults
+from sonar.cli.help_topics import TOPICS
 from sonar.errors import SonarError, UsageError
 from sonar.times import iso_text, present
 from sonar.verbs.declare import Option, OptionType, Reads, Verb
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from sonar.config.clusters import Clusters
     from sonar.config.nodes import NodeTable
     from sonar.render.formats import Format
     from sonar.verbs.query import Query
 
-__all__ = ["main"]
+__all__ = ["answer_for", "main", "prepare"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """How the work is to be done."""
+
+    jobs: int
+    uses_columns: bool
+    uses_rollups: bool
+    scheduler: str  # the address of a Dask cluster; empty: here
 
 
 class _Source(TypedDict):
@@ -56,8 +70,10 @@ _OUTPUT = Option("output", "write to this file instead of standard output", Opti
 _WORK = (
     Option("jobs", "work in N processes (the processors, where it is worth it)", OptionType.UINT, metavar="N"),
     Option("no-rollup", "answer from samples, not from summaries of days", OptionType.FLAG),
-    Option("no-columns", "read the log, not the columns that columnize(8) made of it", OptionType.FLAG),
+    Option("no-columns", "read the log, not the columns that sonarctl-columnize(8) made of it", OptionType.FLAG),
+    Option("scheduler", "work on the Dask cluster of this scheduler, see sonar-analysis(7)", metavar="ADDRESS"),
 )
+_LOCAL = Option("local", "answer here, without the server of this machine", OptionType.FLAG)
 _VERBOSE = Option("verbose", "tell on stderr what was read and dropped", OptionType.FLAG, "v")
 
 _DOSSIER = "Write all that is known of one job into a directory or a tar file"
@@ -66,7 +82,12 @@ _INTO = Option(
 )
 _PSEUDONYMS = Option("pseudonyms", "words such as user1 and host2 in place of names", OptionType.FLAG)
 
+# What only the caller's own process can do: his files, and what he says about the work.
+_OF_THE_CALLER = frozenset(
+    {option.name for option in (*_SOURCE, *_WORK, _LOCAL, _CONFIG, _REPORTS, _OUTPUT, _VERBOSE)} - {"data-path"}
+)
 _MOST_JOBS = 1024
+_WORTH_A_CLUSTER = 2000  # files of the log, of a host and day each; less is done before a cluster has begun
 _ABOUT_A_JOB = frozenset({"job", "explain"})  # a number after these is that of the job
 _HELP_WORDS = frozenset({"help", "-h", "--help"})
 _VERSION_WORDS = frozenset({"-V", "--version"})
@@ -92,6 +113,62 @@ def main(argv: Sequence[str]) -> int:
         return SonarError.exit_status
 
 
+def answer_for(
+    argv: Sequence[str],
+    *,
+    tree: str,
+    root: Path,
+    account: str,
+    width: int | None,
+    begin: Callable[..., TextIO],
+) -> TextIO | None:
+    """Answer a command line of somebody else, whose tree `tree` is at `root` here; None if he should do it himself.
+
+    So it is for what is wrong, what names his files, and what is not about his tree. `begin(paged=...)` gives the
+    stream that the answer is written to, which is a terminal of this width, or none.
+    """
+    from sonar.cli.options import parse
+    from sonar.render.formats import Style, write_result
+    from sonar.verbs.parameters import asks_for_own_records, query_of
+
+    name, *rest = argv
+    if name not in verbs.NAMES and name not in verbs.ALIASES:
+        return None
+    verb = verbs.verb(name)
+    if verb.reads not in (Reads.SAMPLES, Reads.TOPICS):
+        return None
+    try:
+        with redirect_stdout(StringIO()):
+            given = parse(verb.name, verb.summary, _options(verb), _with_job(rest) if name in _ABOUT_A_JOB else rest)
+        if given is None or given.files or not _OF_THE_CALLER.isdisjoint(given.options):
+            return None
+        question = dict(given.options)
+        if question.pop("data-path", [tree]) != [tree] or question.get("fmt", [""])[0].startswith("help"):
+            return None
+        owner = account if asks_for_own_records(verb, question) else None
+        query, fmt = query_of(verb, question, data=root, account=owner, now=present())
+        if width is not None and fmt.is_binary:
+            return None
+        for word in fmt.unknown:
+            print(f"sonalyze: unknown word {word!r} in --fmt, ignoring", file=sys.stderr)
+        result = verb.answer(query)
+    except SonarError:
+        return None
+    is_table = fmt.style is Style.FIXED and "html" not in fmt.words
+    out = begin(paged=is_table)
+    write_result(verb, result, replace(fmt, width=width or 0) if is_table else fmt, out)
+    return out
+
+
+def prepare() -> None:
+    """Make the parsers of all verbs that `answer_for` answers, which takes longer than to use them."""
+    from sonar.cli.options import parse
+
+    for verb in map(verbs.verb, verbs.NAMES):
+        if verb.reads in (Reads.SAMPLES, Reads.TOPICS) and not any(option.required for option in verb.options):
+            parse(verb.name, verb.summary, _options(verb), [])
+
+
 def _check_encoding(argv: Sequence[str]) -> None:
     """Refuse arguments that are not UTF-8, which Python shows as lone surrogates; names of files may be anything."""
     files = list(argv).index("--") if "--" in argv else len(argv)
@@ -107,6 +184,10 @@ def _dispatch(argv: Sequence[str]) -> int:
         print(_overview(), file=sys.stderr, end="")
         return UsageError.exit_status
     name, *rest = argv
+    if name in _HELP_WORDS and rest[:1] and (rest[0] in TOPICS or rest[0] == "overview"):
+        print(TOPICS[rest[0]][1] if rest[0] in TOPICS else _overview(), end="")
+        sys.stdout.flush()
+        return 0
     if name in _HELP_WORDS:
         name, rest = (rest[0], ["--help"]) if rest and rest[0] not in _HELP_WORDS else ("help", [])
     if name in _VERSION_WORDS:
@@ -195,7 +276,10 @@ def _overview() -> str:
             *verb_lines,
             f"  dossier     {_DOSSIER}",
             "  version     Print version and features",
-            "  help        Print this, or the options of a verb: sonalyze help jobs",
+            "  help        Print this, the options of a verb, or about a topic: sonalyze help jobs",
+            "",
+            "Topics of help:",
+            *(f"  {name:<12}  {what}" for name, (what, _text) in TOPICS.items()),
             "",
             "Options:",
             "  -h, --help     Print this",
@@ -210,19 +294,24 @@ def _overview() -> str:
 def _run(verb: Verb, argv: Sequence[str]) -> None:
     """Answer the question that a verb's arguments ask."""
     from sonar.cli.options import parse
-    from sonar.verbs.parameters import options_of
 
-    config = (*((_CONFIG,) if verb.takes_config else ()), *((_REPORTS,) if verb.reads is Reads.REPORTS else ()))
-    work = _WORK if verb.reads is Reads.SAMPLES else ()
-    options = (*_SOURCE, *options_of(verb), *config, *work, _OUTPUT, _VERBOSE)
+    options = _options(verb)
     given = parse(f"sonalyze {verb.name}", verb.summary, options, argv)
     if given is None:
         return
     question = dict(given.options)
-    source = {option.name: question.pop(option.name)[0] for option in (*_SOURCE, *config) if option.name in question}
+    where_from = (*_SOURCE, _CONFIG, _REPORTS)
+    source = {option.name: question.pop(option.name)[0] for option in where_from if option.name in question}
+    question.pop("local", ())
     verbose = bool(question.pop("verbose", ()))
-    jobs = _jobs(question.pop("jobs", ()))
-    use_columns, use_rollups = (not question.pop(name, ()) for name in ("no-columns", "no-rollup"))
+    work = _Work(
+        _jobs(question.pop("jobs", ())),
+        uses_columns=not question.pop("no-columns", ()),
+        uses_rollups=not question.pop("no-rollup", ()),
+        scheduler="".join(question.pop("scheduler", ())),
+    )
+    if work.scheduler and "data-path" in source:  # workers have directories of their own
+        source["data-path"] = str(Path(source["data-path"]).absolute())
     output = Path(question.pop("output")[0]) if "output" in question else None
     if question.get("fmt", [""])[0].startswith("help"):
         from sonar.render.formats import format_help
@@ -238,9 +327,16 @@ def _run(verb: Verb, argv: Sequence[str]) -> None:
         if "jobanalyzer-dir" not in source and ("remote" in source or "cluster" in source):
             _ask_server(verb, question, source, given.files, out, verbose=verbose)
         else:
-            _answer(
-                verb, question, source, given.files, out, jobs=jobs, uses=(use_columns, use_rollups), verbose=verbose
-            )
+            _answer(verb, question, source, given.files, out, work=work, verbose=verbose)
+
+
+def _options(verb: Verb) -> tuple[Option, ...]:
+    """Return all options of a verb on the command line."""
+    from sonar.verbs.parameters import options_of
+
+    config = (*((_CONFIG,) if verb.takes_config else ()), *((_REPORTS,) if verb.reads is Reads.REPORTS else ()))
+    work = _WORK if verb.reads is Reads.SAMPLES else ()
+    return (*_SOURCE, _LOCAL, *options_of(verb), *config, *work, _OUTPUT, _VERBOSE)
 
 
 def _jobs(texts: Sequence[str]) -> int:
@@ -283,8 +379,7 @@ def _answer(
     files: Sequence[str],
     out: TextIO,
     *,
-    jobs: int,
-    uses: tuple[bool, bool],
+    work: _Work,
     verbose: bool,
 ) -> None:
     """Answer from the log tree or from files."""
@@ -299,12 +394,15 @@ def _answer(
         account=_account() if asks_for_own_records(verb, question) else None,
         now=present(),
     )
-    query.scan.jobs = jobs
-    query.scan.use_columns, query.scan.use_rollups = uses
+    query.scan.jobs = work.jobs
+    query.scan.use_columns, query.scan.use_rollups = work.uses_columns, work.uses_rollups
     for word in fmt.unknown:
         print(f"sonalyze: unknown word {word!r} in --fmt, ignoring", file=sys.stderr)
     _refuse_binary_for_people(fmt.words, out)
-    with still_working(f"sonalyze: reading {len(query.scan.files)} files", sys.stderr):
+    with (
+        still_working(f"sonalyze: reading {len(query.scan.files)} files", sys.stderr),
+        _workers(work.scheduler, len(query.scan.files)) as query.scan.executor,
+    ):
         result = verb.answer(query)
     if verbose:
         _tell_what_was_read(query, fmt, result.rows.num_rows)
@@ -314,6 +412,22 @@ def _answer(
     fmt = replace(fmt, width=width(out))
     with paged(out) as page:
         write_result(verb, result, fmt, cast("TextIO", page))
+
+
+@contextmanager
+def _workers(scheduler: str, files: int) -> "Iterator[Executor | None]":
+    """Give the workers that do the work: of the scheduler that was named, or of the site's if there is much to do."""
+    from sonar.read.workers import dask_workers
+
+    if not scheduler and files >= _WORTH_A_CLUSTER:
+        from sonar.config.settings import load_settings
+
+        scheduler = load_settings().analysis.scheduler
+    if not scheduler:
+        yield None
+        return
+    with dask_workers(scheduler) as executor:
+        yield executor
 
 
 def _source(verb: Verb, source: Mapping[str, str], files: Sequence[str]) -> "_Source":
@@ -379,11 +493,14 @@ def _ask_server(
     """Let a server answer; its answer is passed on as it is."""
     from sonar.cli import remote
     from sonar.cli.terminal import still_working
-    from sonar.verbs.parameters import asks_for_own_records, check_options
+    from sonar.verbs.parameters import asks_for_own_records, check_options, options_of
 
     for name in ("data-path", "config-file"):
         if name in source:
             raise SonarError(f"--{name} may not be used with --remote or --cluster")
+    for option in options_of(verb):
+        if option.local and option.name in question:
+            raise SonarError(f"--{option.name} may not be used with --remote or --cluster")
     if files:
         raise SonarError("-- logfile ... may not be used with --remote or --cluster")
     if not ("remote" in source and ("cluster" in source or verb.reads is Reads.SITE)):

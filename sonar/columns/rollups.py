@@ -6,7 +6,6 @@ out, and are answered from columns.
 """
 
 import json
-import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sonar import durable
 from sonar.analysis.combine import Summaries, summaries_of
 from sonar.analysis.samples import samples_of
 from sonar.analysis.select import DEFAULT_EXCLUSIONS, RecordFilter
@@ -25,9 +25,12 @@ from sonar.read.files import COLUMNS_NAME, ROLLUP_PREFIX
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["DayRollup", "has_rollups", "open_rollup", "write_rollups"]
+__all__ = ["VERBS", "DayRollup", "forget_rollups", "has_rollups", "open_rollup", "write_rollups"]
 
 _TABLES = {"jobs": ("heads", "jobs"), "load": ("heads", "slots")}
+VERBS = tuple(_TABLES)
+"""The verbs that have roll-ups."""
+
 _METADATA_KEY = b"sonar-rollup"
 _FORMAT = 1
 
@@ -83,6 +86,11 @@ def has_rollups(directory: Path, identity: Identity) -> bool:
     except (OSError, ValueError, KeyError):
         return False
     return all(one["format"] == _FORMAT and tuple(one["columns"]) == identity for one in about)
+
+
+def forget_rollups() -> None:
+    """Give up the memory that roll-ups take."""
+    _opened.cache_clear()
 
 
 @lru_cache(maxsize=128)
@@ -149,26 +157,17 @@ def _write(path: Path, made: "tuple[pa.Table, dict[str, Any]]", about: dict[str,
     import pyarrow.parquet as pq
 
     table, more = made
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     metadata = {_METADATA_KEY: json.dumps(about | more).encode()}
     whole = [field.name for field in table.schema if str(field.type) == "int64"]
-    try:
+    with durable.replacing(path) as scratch:
         pq.write_table(
             table.replace_schema_metadata(metadata),
-            temporary,
+            scratch,
             compression="zstd",
             use_dictionary=False,
             column_encoding=dict.fromkeys(whole, "DELTA_BINARY_PACKED"),
             write_statistics=False,
         )
-        descriptor = os.open(temporary, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        temporary.rename(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _about(path: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sonar import durable
 from sonar.analysis.samples import Samples, ordered_by, samples_of
 from sonar.analysis.streams import stream_numbers
 from sonar.errors import SonarError
@@ -60,7 +61,9 @@ def write_columns(
     try:
         facts, rows, checksums = _written(temporary, directory, files, reader, removing)
         _verify(temporary, facts, checksums)
-        _sync_and_rename(temporary, directory / COLUMNS_NAME)
+        durable.sync(temporary)
+        temporary.rename(directory / COLUMNS_NAME)
+        durable.sync(directory)
         size = (directory / COLUMNS_NAME).stat().st_size
     except OSError as error:
         raise SonarError(f"{error.strerror or error}: '{error.filename or directory}'") from error
@@ -376,17 +379,3 @@ def _verify(path: Path, facts: Facts, checksums: list[int]) -> None:
         read = [_checksum(file.read_row_group(group, use_threads=False)) for group in range(file.num_row_groups)]
         if read != checksums or Facts.decoded((file.metadata.metadata or {})[METADATA_KEY]) != facts:
             raise SonarError(f"What was written does not read back: '{path}'")
-
-
-def _sync_and_rename(temporary: Path, path: Path) -> None:
-    _sync(temporary)
-    temporary.rename(path)
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -18,7 +18,7 @@ from typing import Any
 from sonar import hosts
 from sonar.config import values
 from sonar.config.nodes import Node, NodeTable, read_json_description
-from sonar.config.policies import BUILT_IN, Policy, with_files
+from sonar.config.policies import OLD_NAMES, OwnPolicy, default_policies, policy_names
 from sonar.config.sections import Entry, Section, nearest, read_sections
 from sonar.config.values import Kind
 from sonar.errors import ConfigError, SonarError
@@ -54,7 +54,8 @@ class Cluster:
     default_nodes: tuple[str, ...] = ()  # host patterns that pages begin with; none: all
     nodes: NodeTable = field(default_factory=dict)
     groups: tuple[Group, ...] = ()
-    policies: tuple[Policy, ...] = (BUILT_IN["deadweight"],)
+    policies: tuple[str, ...] = ("deadweight",)  # names of those that apply
+    own_policies: Mapping[str, OwnPolicy] = field(default_factory=dict)  # written in the description itself
     recipients: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of each report, in lower case
     source: Path | None = field(default=None, compare=False)
 
@@ -84,7 +85,7 @@ KEYS = (
         "Who may see its pages: everybody (then without names of users and commands), whoever can log in, or staff.",
     ),
     Key("Cluster", "DefaultNodes", values.HOSTS, "", "Host patterns that pages begin with. By default all nodes."),
-    Key("Cluster", "Policies", values.WORDS, "", "Policies that apply. By default deadweight, ml-cpuhog where there "
+    Key("Cluster", "Policies", values.WORDS, "", "Policies that apply. By default deadweight, cpuhog where there "
         "are GPUs, and those of this file."),
     Key("Node", "Hosts", values.HOSTS, "", "Names or patterns of nodes that are alike, as they name themselves.",
         required=True),
@@ -100,7 +101,7 @@ KEYS = (
     Key("Group", "Name", values.TEXT, "", "Name of the group, which becomes part of file names.", required=True),
     Key("Group", "Title", values.TEXT, "", "What people call it. By default its name."),
     Key("Group", "Nodes", values.HOSTS, "", "Names or patterns of its nodes.", required=True),
-    Key("Policy", "Name", values.TEXT, "", "Name of the policy; that of a built-in one replaces it.", required=True),
+    Key("Policy", "Name", values.TEXT, "", "Name of the policy; that of a shipped one replaces it.", required=True),
     Key("Policy", "Title", values.TEXT, "", "What people call it. By default its name."),
     Key("Policy", "Options", values.COMMAND, "", "Options of sonalyze jobs that find the jobs which break it.",
         required=True),
@@ -161,6 +162,7 @@ def read_description(path: Path, files: Sequence[Path] = ()) -> Cluster:
         nodes=nodes,
         groups=groups,
         policies=policies,
+        own_policies=own,
         recipients=recipients,
         source=path,
     )
@@ -183,7 +185,7 @@ def read_json(path: Path, name: ClusterName) -> Cluster:
         features=features,
         exclude_users=users,
         nodes=nodes,
-        policies=_default_policies(features),
+        policies=default_policies(features),
         source=path,
     )
 
@@ -204,13 +206,9 @@ def _features_of(nodes: NodeTable) -> frozenset[str]:
     return frozenset(found)
 
 
-def _default_policies(features: frozenset[str]) -> tuple[Policy, ...]:
-    return tuple(BUILT_IN[name] for name in ("deadweight", *(("ml-cpuhog",) if "gpu" in features else ())))
-
-
-def _policy(given: Mapping[str, Any]) -> Policy:
+def _policy(given: Mapping[str, Any]) -> OwnPolicy:
     texts = {key.lower(): given.get(key, "") for key in ("Trigger", "Problem", "Remedy")}
-    return Policy(
+    return OwnPolicy(
         name=given["Name"],
         title=given.get("Title", given["Name"]),
         options=given["Options"],
@@ -327,15 +325,15 @@ class _Reader:
         return tuple(found.values())
 
     def policies(
-        self, names: tuple[str, ...] | None, own: Mapping[str, Policy], features: frozenset[str], path: Path
-    ) -> tuple[Policy, ...]:
-        known = {**with_files(), **BUILT_IN, **own}
-        if names is None:
-            names = tuple(dict.fromkeys([*(policy.name for policy in _default_policies(features)), *own]))
+        self, given: tuple[str, ...] | None, own: Mapping[str, OwnPolicy], features: frozenset[str], path: Path
+    ) -> tuple[str, ...]:
+        known = {*policy_names(), *own}
+        names = (*default_policies(features), *own) if given is None else given
+        names = tuple(name if name in own else OLD_NAMES.get(name, name) for name in names)
         for name in names:
             if name not in known:
                 self._problems.append(f"{path}: Policies: no policy {name[:80]!r}{nearest(name, known)}")
-        return tuple(known[name] for name in names if name in known)
+        return tuple(dict.fromkeys(names))
 
     def aliases(self, names: Sequence[str], path: Path) -> tuple[ClusterName, ...]:
         found = []

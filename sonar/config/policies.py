@@ -1,24 +1,29 @@
-"""Policies: what a cluster calls a misuse, as data. Two are built in; a cluster's description may add its own."""
+"""Policies: which there are, and the rules that a cluster's description writes itself.
 
+A policy is a file NAME.policy, sonar-policy(5), which `sonar.report.policies` reads: a site's own, or one that is
+shipped. Here are only their names.
+"""
+
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from sonar.paths import CONFIG
 
-__all__ = ["BUILT_IN", "Policy", "with_files"]
+__all__ = ["OLD_NAMES", "SHIPPED", "SITE_DIRECTORY", "SUFFIX", "OwnPolicy", "default_policies", "policy_names"]
 
-_FILES = (CONFIG / "policies", Path(__file__).parents[1] / "report" / "shipped")
+SUFFIX: Final = ".policy"
+SITE_DIRECTORY: Final = CONFIG / "policies"
+SHIPPED: Final = Path(__file__).parents[1] / "report" / "shipped"
+OLD_NAMES: Final = {"ml-cpuhog": "cpuhog", "ml-deadweight": "deadweight"}
 
-
-def with_files() -> dict[str, "Policy"]:
-    """Return the policies that have a file of their own, sonar-policy(5), by name; their options are in the file."""
-    names = {path.stem for place in _FILES if place.is_dir() for path in place.glob("*.policy")}
-    return {name: Policy(name=name, title=name, options=()) for name in sorted(names)}
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,62}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """A rule that jobs can break.
+class OwnPolicy:
+    """A rule in a cluster's description.
 
     `options` are those of `sonalyze jobs` which find the jobs that break it, within the last `window_s` seconds. The
     texts are for the notice: what is seen, why that is a problem, and what its owner can do.
@@ -33,27 +38,13 @@ class Policy:
     remedy: str = ""
 
 
-# The two rules that the original applied, with its thresholds: 10 % of the node's cores at peak for 10 minutes.
-BUILT_IN = {
-    policy.name: policy
-    for policy in (
-        Policy(
-            name="ml-cpuhog",
-            title="CPU hog",
-            options=("--no-gpu", "--min-rcpu-peak=10", "--min-runtime=10m"),
-            trigger="Job uses more than 10% of the system's CPU at peak, runs for at least 10 minutes, and uses no GPU "
-            "at all.",
-            problem="The node has GPUs and is meant for jobs that use them; a job that needs only cores keeps "
-            "others away.",
-            remedy="Move the work to nodes without GPUs, or make the job use one.",
-        ),
-        Policy(
-            name="deadweight",
-            title="Dead weight",
-            options=("--zombie",),
-            trigger="Job has processes that are zombies, defunct, or hung.",
-            problem="Such processes hold memory, GPUs or job slots, and do nothing.",
-            remedy="End the job's processes; where they cannot be ended, ask the administrators.",
-        ),
-    )
-}
+def policy_names(directory: Path | None = None) -> list[str]:
+    """Return the names of all policies that have a file, sorted; `directory` instead of the site's own."""
+    places = [place for place in (directory or SITE_DIRECTORY, SHIPPED) if place.is_dir()]
+    found = {path.stem for place in places for path in place.glob(f"*{SUFFIX}")}
+    return sorted(name for name in found if _NAME.fullmatch(name))
+
+
+def default_policies(features: frozenset[str]) -> tuple[str, ...]:
+    """Return the names of the policies that apply to a cluster that names none: the two of the original."""
+    return ("deadweight", "cpuhog") if "gpu" in features else ("deadweight",)

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+from sonar import durable
 from sonar.errors import SonarError
 
 __all__ = ["CONTENT_TYPES", "DEFAULT_QUOTA", "Entry", "Spool"]
@@ -66,7 +67,7 @@ class Spool:
         try:
             for name in ("tmp", "new", "bad"):
                 (directory / name).mkdir(mode=0o700, parents=True, exist_ok=True)
-            _sync_directory(directory)
+            durable.sync(directory)
             if quota_bytes is not None:
                 self._set_quota(quota_bytes)
             self._remove_abandoned()
@@ -94,13 +95,14 @@ class Spool:
         temporary = self.directory / "tmp" / name
         target = self.directory / "new" / name
         try:
-            _write_synced(temporary, data)
+            durable.create(temporary, data)
+            durable.sync(temporary)
             temporary.rename(target)
         except OSError:
             with contextlib.suppress(OSError):
                 temporary.unlink()
             raise
-        _sync_directory(target.parent)
+        durable.sync(target.parent)
         return target
 
     def entries(self) -> list[Entry]:
@@ -200,18 +202,3 @@ def _drop_oldest(directory: Path, quota_bytes: int) -> int:
         excess -= sizes[entry.path.name]
         dropped += 1
     return dropped
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -15,6 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from sonar import durable
 from sonar.errors import SonarError
 
 __all__ = ["Audience", "Personal", "for_audience", "pseudonym_key"]
@@ -64,11 +65,9 @@ def pseudonym_key(state_dir: Path) -> bytes:
         state_dir.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             temporary = path.with_name(f".{path.name}.{os.getpid()}")
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(os.urandom(_KEY_BYTES))
-                file.flush()
-                os.fsync(file.fileno())
+            temporary.unlink(missing_ok=True)
+            durable.create(temporary, os.urandom(_KEY_BYTES), mode=0o600)
+            durable.sync(temporary)
             try:
                 os.link(temporary, path)  # whoever comes first makes the key
             except FileExistsError:

@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from sonar.hosts import HostPatterns, compress
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from sonar.analysis.idle import IdleSpell
     from sonar.report.slurm import SlurmJob
     from sonar.report.survey import Survey
+    from sonar.verbs.declare import Field
 
 __all__ = ["EVERY_JOB", "Offence", "judge"]
 
@@ -73,9 +75,7 @@ def _candidates(
     survey: "Survey", policy: Policy, jobs: "pa.Table", idle: "Mapping[tuple[str, int], list[IdleSpell]]"
 ) -> Iterable[Offence]:
     """Yield each job with its measures."""
-    names = [field.name for field in _number_fields() if field.source in jobs.column_names]
-    sources = {field.name: field.source for field in _number_fields()}
-    columns: dict[str, list[Any]] = {name: jobs.column(sources[name]).to_pylist() for name in names}
+    columns = {field.name: _numbers(jobs, field) for field in _number_fields() if field.source in jobs.column_names}
     texts: dict[str, list[Any]] = {
         name: jobs.column(name).to_pylist() for name in ("job", "jobm", "user", "cmd", "host", "start", "end")
     }
@@ -104,7 +104,17 @@ def _candidates(
         )  # fmt: skip
 
 
-def _number_fields() -> list[Any]:
+def _numbers(jobs: "pa.Table", field: "Field") -> list[Any]:
+    """Return the values of a field as `sonalyze jobs` prints them: who gets a letter can compare."""
+    from sonar.verbs.declare import Kind
+
+    values: list[Any] = jobs.column(field.source).to_pylist()
+    if field.kind is Kind.CEIL:
+        return [None if value is None else ceil(value) for value in values]
+    return values
+
+
+def _number_fields() -> "list[Field]":
     from sonar import verbs
     from sonar.verbs.declare import Kind
 

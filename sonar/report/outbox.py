@@ -23,6 +23,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from sonar import durable
 from sonar.errors import SonarError
 from sonar.report.publish import publish
 
@@ -102,8 +103,8 @@ class Outbox:
                 mail = notes.with_suffix(".mail")
                 if mail.exists():
                     mail.replace(self._outbox / f"{content['at'] * 10**9:020d}-{notes.stem}.eml")
-                    self._sync(self._outbox)
-                    self._sync(self._hall)
+                    durable.sync(self._outbox)
+                    durable.sync(self._hall)
                 found.append((notes.stem, content["notes"]))
             for mail in self._hall.glob("*.mail"):
                 mail.unlink()  # its writer was killed before the message counted
@@ -114,11 +115,3 @@ class Outbox:
     def noted(self, identity: str) -> None:
         """Say that what a message that was handed over asks to note has been noted."""
         (self._hall / f"{identity}.notes").unlink(missing_ok=True)
-
-    @staticmethod
-    def _sync(directory: Path) -> None:
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -11,27 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from sonar.config import values
+from sonar.config.policies import OLD_NAMES, SHIPPED, SITE_DIRECTORY, SUFFIX, policy_names
 from sonar.config.sections import Section, nearest, read_sections
 from sonar.config.values import Kind
 from sonar.errors import ConfigError, SonarError, UsageError
 
 __all__ = [
     "KEYS",
-    "SITE_DIRECTORY",
     "Condition",
     "Key",
     "Policy",
     "options_of_words",
     "policy",
-    "policy_names",
     "read_policy",
 ]
 
-SITE_DIRECTORY = Path("/etc/sonar/policies")
-_SHIPPED = Path(__file__).parent / "shipped"
-
-_SUFFIX = ".policy"
-_OLD_NAMES = {"ml-cpuhog": "cpuhog", "ml-deadweight": "deadweight"}
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}", re.ASCII)
 _CONDITION = re.compile(r"\s*([a-z][a-z0-9-]*)\s*(<=|>=|==|!=|<|>)\s*(?:([a-z][a-z0-9-]*)|([0-9]+(?:\.[0-9]+)?))\s*")
 _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
@@ -129,19 +123,13 @@ KEYS = (
 )
 
 
-def policy_names(directory: Path | None = None) -> list[str]:
-    """Return the names of all policies there are, sorted."""
-    found = {path.stem for place in _places(directory) if place.is_dir() for path in place.glob(f"*{_SUFFIX}")}
-    return sorted(name for name in found if _NAME.fullmatch(name))
-
-
 def policy(name: str, directory: Path | None = None) -> Policy:
     """Return a policy by name; a site's own file goes before the shipped one. Raise UsageError if there is none."""
-    name = _OLD_NAMES.get(name, name)
+    name = OLD_NAMES.get(name, name)
     if _NAME.fullmatch(name):
-        for place in _places(directory):
-            if (place / f"{name}{_SUFFIX}").exists():
-                return read_policy(place / f"{name}{_SUFFIX}")
+        for place in (directory or SITE_DIRECTORY, SHIPPED):
+            if (place / f"{name}{SUFFIX}").exists():
+                return read_policy(place / f"{name}{SUFFIX}")
     known = policy_names(directory)
     raise UsageError(f"there is no policy {name[:80]!r}{nearest(name, known)}; there are {', '.join(known)}")
 
@@ -190,10 +178,6 @@ def options_of_words(words: Sequence[str]) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _places(directory: Path | None) -> list[Path]:
-    return [directory or SITE_DIRECTORY, _SHIPPED]
-
-
 def _values(path: Path, problems: list[str]) -> dict[str, Any]:
     """Return the attributes that a file gives, those of the policy that it extends under its own."""
     try:
@@ -204,7 +188,7 @@ def _values(path: Path, problems: list[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     base = [entry for section in sections for entry in section.entries if entry.key == "Extends"]
     for entry in base[:1]:
-        under = _SHIPPED / f"{entry.value}{_SUFFIX}"
+        under = SHIPPED / f"{entry.value}{SUFFIX}"
         if not _NAME.fullmatch(entry.value) or not under.exists() or under == path:
             problems.append(f"{entry}: there is no shipped policy {entry.value[:80]!r}")
         else:

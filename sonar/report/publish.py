@@ -1,10 +1,10 @@
 """Publishing: a report file appears whole or not at all, and is on disk when it does."""
 
-import os
 import re
 import time
 from pathlib import Path
 
+from sonar import durable
 from sonar.errors import SonarError
 
 __all__ = ["publish", "sweep"]
@@ -29,19 +29,7 @@ def sweep(directory: Path) -> None:
 
 def publish(path: Path, text: str, *, mode: int = 0o666) -> None:
     """Put a file in place by rename, synced; `mode` is cut by the umask. Raise SonarError if that cannot be done."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        durable.put(path, text.encode(), mode=mode)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise SonarError(f"cannot write '{path}': {error.strerror}") from error

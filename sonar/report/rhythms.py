@@ -1,7 +1,7 @@
 """The rhythms of reports: what is made every five minutes, every hour, day, week and month; scans and notices.
 
-report(8) says the same for those who run it. Each rhythm ends with its files in place; all of them can be run again at
-any time, also after having been killed.
+sonarctl-report(8) says the same for those who run it. Each rhythm ends with its files in place; all of them can be run
+again at any time, also after having been killed.
 """
 
 import sys

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from sonar import durable
 from sonar.errors import SonarError
 from sonar.report.freecsv import record_line
 from sonar.report.jobstate import locked
@@ -75,9 +76,5 @@ def _append(path: Path, text: str, done: str) -> bool:
         file.write(text.encode())
         file.flush()
         os.fsync(file.fileno())
-    parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(parent)
-    finally:
-        os.close(parent)
+    durable.sync(path.parent)
     return True

@@ -1,10 +1,11 @@
 """A site: one cluster as the report jobs see it: its description, data, reports, state and mail."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sonar.report.letters import LetterRules
 from sonar.report.policies import Policy, options_of_words, policy
 from sonar.times import DAY
 
@@ -30,6 +31,7 @@ class Site:
     base_url: str = ""
     policy_dir: Path | None = None
     letter_dir: Path | None = None
+    letter_rules: LetterRules = field(default_factory=LetterRules)
 
     @property
     def name(self) -> str:
@@ -49,27 +51,23 @@ class Site:
 
     def policies(self) -> list[Policy]:
         """Return the policies that apply: of the cluster's own description, a site's file, or shipped."""
-        from sonar.config.policies import BUILT_IN
-
-        found = []
-        for named in self.cluster.policies:
-            if not named.options or named == BUILT_IN.get(named.name):
-                found.append(policy(named.name, self.policy_dir))
-            else:
-                found.append(
-                    Policy(
-                        name=named.name,
-                        title=named.title,
-                        trigger=named.trigger,
-                        problem=named.problem,
-                        remedy=named.remedy,
-                        options=options_of_words(named.options),
-                        window_s=named.window_s,
-                        fields=("cpu-peak", "res-peak", "gpu-peak"),
-                        letters=True,
-                    )
-                )
-        return found
+        own = self.cluster.own_policies
+        return [
+            Policy(
+                name=name,
+                title=own[name].title,
+                trigger=own[name].trigger,
+                problem=own[name].problem,
+                remedy=own[name].remedy,
+                options=options_of_words(own[name].options),
+                window_s=own[name].window_s,
+                fields=("cpu-peak", "res-peak", "gpu-peak"),
+                letters=True,
+            )
+            if name in own
+            else policy(name, self.policy_dir)
+            for name in self.cluster.policies
+        ]
 
     def who_gets(self, report: str) -> Sequence[str]:
         """Return the mail addresses of those who get a report."""

@@ -7,13 +7,13 @@ certificates of clients.
 """
 
 import ipaddress
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sonar import durable
 from sonar.errors import SonarError
 from sonar.names import cluster_name
 
@@ -277,14 +277,7 @@ def _key_pem(key: "EllipticCurvePrivateKey") -> bytes:
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:
-    """Put the file in place by rename; it never exists with a wider mode or half its content."""
-    temporary = path.with_name(f".{path.name}.new")
     try:
-        temporary.unlink(missing_ok=True)
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
+        durable.put(path, content, mode=mode)
     except OSError as error:
         raise SonarError(f"cannot write '{path}': {error.strerror}") from None

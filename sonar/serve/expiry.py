@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sonar import durable
 from sonar.errors import SonarError
 
 if TYPE_CHECKING:
@@ -163,9 +164,7 @@ def _read_state(path: Path) -> dict[str, int]:
 
 
 def _write_state(path: Path, told: dict[str, int]) -> None:
-    scratch = path.with_name(f".{path.name}.new")
     try:
-        scratch.write_text(json.dumps(told, indent=1, sort_keys=True) + "\n")
-        scratch.replace(path)
+        durable.put(path, json.dumps(told, indent=1, sort_keys=True).encode() + b"\n")
     except OSError as error:
         raise SonarError(f"cannot write '{path}': {error.strerror}") from None

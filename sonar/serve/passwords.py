@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from sonar import durable
 from sonar.errors import SonarError
 from sonar.names import ClusterName, resolve_cluster
 
@@ -327,22 +328,7 @@ def _locked(path: Path) -> Iterator[int]:
 
 
 def _replace(path: Path, content: bytes, like: os.stat_result) -> None:
-    path = path.resolve()  # a link stays a link
-    scratch = path.with_name(f".{path.name}.new")
     try:
-        scratch.unlink(missing_ok=True)
-        with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            if (like.st_uid, like.st_gid) != (os.geteuid(), os.getegid()):
-                os.fchown(file.fileno(), like.st_uid, like.st_gid)
-            os.fchmod(file.fileno(), stat.S_IMODE(like.st_mode))
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.rename(path)
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        durable.put(path.resolve(), content, like=like)  # a link stays a link
     except OSError as error:
         raise SonarError(f"cannot change password file '{path}': {error.strerror}") from None

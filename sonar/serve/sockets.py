@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sonar import durable
 from sonar.errors import SonarError, UsageError
 
 __all__ = ["LOCAL", "Listener", "address_of", "listeners_of", "parse_address", "write_port_file"]
@@ -65,10 +66,8 @@ def write_port_file(path: Path, listeners: Sequence[Listener]) -> None:
         name = listener.socket.getsockname()
         host, port = name[:2] if isinstance(name, tuple) else (name, 0)
         lines.append(f"{listener.name} {host} {port}\n")
-    scratch = path.with_name(f"{path.name}.new")
     try:
-        scratch.write_text("".join(lines))
-        scratch.replace(path)
+        durable.put(path, "".join(lines).encode())
     except OSError as error:
         raise SonarError(f"cannot write port file '{path}': {error.strerror}") from None
 

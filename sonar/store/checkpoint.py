@@ -13,7 +13,8 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from sonar.store.spool import Position, sync_directory, write_all
+from sonar import durable
+from sonar.store.spool import Position, write_all
 
 __all__ = ["Journal"]
 
@@ -39,7 +40,7 @@ class Journal:
             if self._sync:
                 os.fdatasync(descriptor)
                 if is_new:
-                    sync_directory(self._directory)
+                    durable.sync(self._directory)
         finally:
             os.close(descriptor)
         self._intent_bytes += len(data)
@@ -64,7 +65,7 @@ class Journal:
         with contextlib.suppress(FileNotFoundError):  # renamed by an attempt that failed after that
             os.rename(self._scratch_path(), self._directory / "checkpoint")  # noqa: PTH104
         if self._sync:
-            sync_directory(self._directory)
+            durable.sync(self._directory)
         (self.epoch, self.position), self._pending = self._pending, None
         self.lengths, self._intent_bytes = {}, 0
         self.tidy()

@@ -1,5 +1,6 @@
 """The verb explain: from which samples, by which formula and by which threshold each figure and mark of a job comes."""
 
+from math import ceil
 from typing import TYPE_CHECKING, TextIO
 
 from sonar import gpusets
@@ -99,12 +100,12 @@ def _quantities(story: Story, steps: "Steps") -> list[tuple[str, str, str, str]]
     for name, column, divisor, what in _MEANS:
         values = steps[column] / divisor
         total, at = float(np.sum(values)), int(np.argmax(values))
-        printed = (str(story.whole[f"{name}_avg"]), str(story.whole[f"{name}_peak"]))
+        printed = (str(ceil(story.whole[f"{name}_avg"])), str(ceil(story.whole[f"{name}_peak"])))
         mean = f"{what}: sum over its samples / their number, rounded up: {total:.4f} / {number} = {total / number:.4f}"
         peak = f"{what}: the largest of its samples, rounded up: {float(values[at]):.4f}"
         rows.append((f"{name}-avg", printed[0], mean, f"all {number}"))
         rows.append((f"{name}-peak", printed[1], peak, iso_text(int(steps.time[at]))))
-    cpu = story.whole["cpu_avg"]
+    cpu = ceil(story.whole["cpu_avg"])
     minutes = story.whole["duration_sec"]
     rows.append(
         (

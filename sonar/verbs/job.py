@@ -180,7 +180,7 @@ def _hosts(story: Story) -> list[str]:
         memory = row["res_peak"] or row["mem_peak"]
         name = _short(",".join(row["host"]).partition(".")[0], 20)
         lines.append(
-            f"  {name:<20} {row['cpu_avg'] / 100:>7.1f} {row['cpu_peak'] / 100:>7.1f}   {memory:>6} GB   "
+            f"  {name:<20} {row['cpu_avg'] / 100:>7.1f} {row['cpu_peak'] / 100:>7.1f}   {memory:>6.1f} GB   "
             f"{row['gpu_avg'] / 100:>6.1f} {row['gpu_peak'] / 100:>6.1f}   {row['runs_seen']:>7}"
         )
     if len(rows) > _MOST_HOSTS:
@@ -239,7 +239,7 @@ VERB = Verb(
         Field("end", Kind.MINUTE, "last sample on the host, UTC"),
         Field("duration", Kind.DURATION, "from first to last sample"),
         *(
-            Field(f"{name}-{which}", Kind.INT, f"{text} of {name}, rounded up", unit=_UNITS.get(name, "GB"))
+            Field(f"{name}-{which}", Kind.CEIL, f"{text} of {name}, rounded up", unit=_UNITS.get(name, "GB"))
             for name in _NAMES
             for which, text in (("avg", "average"), ("peak", "peak"))
         ),

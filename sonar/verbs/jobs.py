@@ -67,7 +67,7 @@ def run(query: "Query") -> Result:
 
 
 def _rows(jobs: "Jobs", bounds: dict[str, tuple[int, int]], query: "Query") -> "pa.Table":
-    """Return all jobs as a table: one column a field, averages and peaks rounded up."""
+    """Return all jobs as a table: one column a field; averages and peaks are settled, and rounded up when printed."""
     import numpy as np
     import pyarrow as pa
 
@@ -107,10 +107,10 @@ def _rows(jobs: "Jobs", bounds: dict[str, tuple[int, int]], query: "Query") -> "
         "zombie": zombies | defunct,
     }
     for name in jobs.averages:
-        columns[f"{name}_avg"] = _rounded_up(jobs.averages[name])
-        columns[f"{name}_peak"] = _rounded_up(jobs.peaks[name])
-    for name in ("cpu", "gpu"):
-        columns[f"{name}time"] = (columns[f"{name}_avg"] * minutes_s + 50) // 100
+        columns[f"{name}_avg"] = _limited(jobs.averages[name])
+        columns[f"{name}_peak"] = _limited(jobs.peaks[name])
+    for name in ("cpu", "gpu"):  # made of what is printed beside it
+        columns[f"{name}time"] = (np.ceil(columns[f"{name}_avg"]).astype(np.int64) * minutes_s + 50) // 100
     masks, place = np.unique(jobs.gpus, return_inverse=True)
     cards = np.array([gpusets.size_of(mask) for mask in masks.tolist()], float)[place]
     columns |= _shares("sgpu", jobs.averages["gpu"], jobs.peaks["gpu"], cards)
@@ -124,14 +124,13 @@ def _rows(jobs: "Jobs", bounds: dict[str, tuple[int, int]], query: "Query") -> "
     return rows
 
 
-def _rounded_up(values: "np.ndarray") -> "np.ndarray":
-    """Return whole numbers; what is absurdly large in a bad record is cut."""
+def _limited(values: "np.ndarray") -> "np.ndarray":
+    """Return what can be printed rounded up: settled, and what is absurdly large in a bad record cut."""
     import numpy as np
 
     from sonar.analysis.rounding import settled
 
-    whole: np.ndarray = np.ceil(settled(np.minimum(values, _LARGEST))).astype(np.int64)
-    return whole
+    return settled(np.minimum(values, _LARGEST))
 
 
 def _is_defunct(commands: tuple[str, ...]) -> bool:
@@ -170,12 +169,12 @@ def _relative(jobs: "Jobs", nodes: "Mapping[str, Node]", cards: "np.ndarray") ->
 
 
 def _shares(name: str, averages: "np.ndarray", peaks: "np.ndarray", available: "np.ndarray") -> "dict[str, np.ndarray]":
-    """Return columns of averages and peaks by what is available, rounded up; 0 where that is 0."""
+    """Return columns of averages and peaks by what is available; 0 where that is 0."""
     import numpy as np
 
     divisor = np.where(available > 0, available, 1)
     return {
-        f"{name}_{which}": _rounded_up(np.where(available > 0, np.minimum(values, _LARGEST) / divisor, 0))
+        f"{name}_{which}": _limited(np.where(available > 0, np.minimum(values, _LARGEST) / divisor, 0))
         for which, values in (("avg", averages), ("peak", peaks))
     }
 
@@ -196,7 +195,7 @@ def chosen(rows: "pa.Table", query: "Query") -> "pa.Table":
             quantity.startswith("r") and not quantity.startswith("res") and not query.nodes
         ):
             continue
-        values = column(quantity.replace("-", "_"))
+        values = np.ceil(column(quantity.replace("-", "_")))  # limits are on what is printed
         keep &= values >= options[limit.name] if bound == "min" else values <= options[limit.name]
     if options["min-runtime"] is not None:
         keep &= column("duration") >= options["min-runtime"]
@@ -314,19 +313,19 @@ def _fields() -> tuple[Field, ...]:
             fields += [
                 Field(
                     f"{name}-{which}",
-                    Kind.INT,
+                    Kind.CEIL,
                     f"{text} {what}, rounded up",
                     unit=unit,
                     aliases=(f"{long}{'GB' if unit == 'GB' else 'Pct'}",),
                 ),
-                Field(f"r{name}-{which}", Kind.INT, share, unit="%", relative=True, aliases=(f"Relative{long}Pct",)),
+                Field(f"r{name}-{which}", Kind.CEIL, share, unit="%", relative=True, aliases=(f"Relative{long}Pct",)),
             ]
             if name.startswith("gpu"):
                 of_used = f"{text} {what} of the cards that the job used, rounded up; 0 if it is not known which"
                 fields.append(
                     Field(
                         f"s{name}-{which}",
-                        Kind.INT,
+                        Kind.CEIL,
                         of_used,
                         unit="%",
                         relative=name == "gpumem",
@@ -335,8 +334,8 @@ def _fields() -> tuple[Field, ...]:
                 )
     return (
         *fields,
-        Field("thread-avg", Kind.INT, "average number of threads, rounded up", aliases=("ThreadAvg",)),
-        Field("thread-peak", Kind.INT, "peak number of threads", aliases=("ThreadPeak",)),
+        Field("thread-avg", Kind.CEIL, "average number of threads, rounded up", aliases=("ThreadAvg",)),
+        Field("thread-peak", Kind.CEIL, "peak number of threads", aliases=("ThreadPeak",)),
         Field("read", Kind.CEIL, "what its processes read since they were first seen, rounded up", "read_gb", "GB",
               aliases=("ReadGB",)),
         Field("written", Kind.CEIL, "what its processes wrote, rounded up", "written_gb", "GB",

@@ -9,7 +9,6 @@ import pytest
 from sonar.config.clusters import Clusters, UnknownClusterError, aliases_of, described_in
 from sonar.config.description import Cluster, read_description
 from sonar.config.nodes import Node, read_nodes
-from sonar.config.policies import BUILT_IN
 from sonar.config.write import cluster_example
 from sonar.errors import ConfigError, SonarError
 from sonar.names import cluster_name
@@ -74,9 +73,9 @@ def test_description_is_read(tmp_path: Path) -> None:
     assert fox.nodes["c1-6.fox"] == Node("c1-6.fox", "", 128, 512, cross_node_jobs=True)
     assert fox.nodes["gpu-1.fox"] == Node("gpu-1.fox", "4x A100", 64, 1024, 4, 160)
     assert [(group.name, group.title, group.nodes) for group in fox.groups] == [("gpu", "GPU nodes", ("gpu-[1-10]",))]
-    assert [policy.name for policy in fox.policies] == ["deadweight", "ml-cpuhog", "idle-gpu"]
-    assert fox.policies[2].options == ("--some-gpu", "--max-rcpu-peak=1")
-    assert fox.policies[2].window_s == 12 * 3600
+    assert fox.policies == ("deadweight", "cpuhog", "idle-gpu")
+    assert fox.own_policies["idle-gpu"].options == ("--some-gpu", "--max-rcpu-peak=1")
+    assert fox.own_policies["idle-gpu"].window_s == 12 * 3600
     assert fox.recipients["weekly"] == ("ops@fox.example.org", "boss@fox.example.org")
     assert read_nodes(tmp_path / "fox.example.org.conf") == fox.nodes
 
@@ -85,7 +84,7 @@ def test_empty_description_and_none_mean_the_defaults(tmp_path: Path) -> None:
     empty = read_description(_fox(tmp_path, "# nothing yet\n[Cluster]\n"))
 
     assert empty == Cluster(name=cluster_name("fox.example.org"), title="fox.example.org")
-    assert empty.policies == (BUILT_IN["deadweight"],)
+    assert empty.policies == ("deadweight",)
     assert Clusters(tmp_path, tmp_path).describe(cluster_name("other")).title == "other"
     assert Clusters(tmp_path, tmp_path).nodes(cluster_name("other")) is None
 
@@ -166,7 +165,7 @@ def test_descriptions_of_the_original_are_read(tmp_path: Path) -> None:
     assert clusters.described() == ["newer", "old.example.org"]
     assert list(old.nodes) == ["ml1", "ml2"]
     assert old.features == {"uptime", "gpu", "slurm"}
-    assert [policy.name for policy in old.policies] == ["deadweight", "ml-cpuhog"]
+    assert old.policies == ("deadweight", "cpuhog")
     assert (newer.title, newer.aliases, newer.exclude_users) == ("Fox", ("fx",), ("root",))
 
 

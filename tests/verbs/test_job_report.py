@@ -56,8 +56,8 @@ Job 77  ann  fit                                                       COMPLETED
   GPU      ████······························   12%  0.50 of 4 cards, peak 0.50
 
   host                     CPU    peak      memory      GPU   peak   samples
-  n1                       1.0     1.0        2 GB      0.5    0.5         7
-  n2                       0.0     0.0        2 GB      0.0    0.0         7
+  n1                       1.0     1.0      2.0 GB      0.5    0.5         7
+  n2                       0.0     0.0      2.0 GB      0.0    0.0         7
 
 * It used 1 of the 4 GPUs that it asked for.
       #SBATCH --gpus=1

@@ -1,17 +1,22 @@
 """Which rows are printed and in which order: `--query`, then what the verb keeps of these, then `--sort`."""
 
 from dataclasses import replace
+from io import StringIO
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from sonar.errors import UsageError
+from sonar.render.formats import write_result
 from sonar.verbs import verb
 from sonar.verbs.declare import Field, Kind, Result, Verb
 from sonar.verbs.expression import parse_expression
 from sonar.verbs.parameters import check_options, query_of
 from sonar.verbs.query import Query
 from sonar.verbs.rows import parse_sort
+
+from tests.verbs.asking import NOW, put
 
 FIELDS = (
     Field("who", Kind.TEXT, "", aliases=("Who",)),
@@ -98,3 +103,29 @@ def test_verb_keeps_of_what_the_query_keeps() -> None:
 def test_mistakes_name_the_option(given: dict[str, list[str]], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         check_options(verb("jobs"), given)
+
+
+def test_averages_are_compared_and_sorted_before_they_are_rounded_up(tmp_path: Path) -> None:
+    """The averages of jobs 1, 2 and 3 are 10.25, 10.75 and 10.5: all print as 11."""
+    for job, rates in ((1, (10, 10.5)), (2, (10.5, 11)), (3, (10.5, 10.5))):
+        for at, rate in enumerate(rates):  # two processes, as the second sample of one would not be its cpu%
+            record = (
+                f"v=0.9.0,time=2024-03-01T10:0{5 * at}:00Z,host=n1,user=u,cmd=c,job={job},pid={job}{at},cpu%={rate}\n"
+            )
+            put(tmp_path, "n1.csv", record)
+
+    assert texts(tmp_path, sort="-cpu-avg") == [("2", "11"), ("3", "11"), ("1", "11")]
+    assert texts(tmp_path, query="cpu-avg > 10.5 and cpu-avg < 11", sort="job") == [("2", "11")]
+    assert texts(tmp_path, query="cpu-avg = 10.5") == [("3", "11")]
+    # The options limit what is printed.
+    assert texts(tmp_path, min_cpu_avg="11", sort="job") == [("1", "11"), ("2", "11"), ("3", "11")]
+    assert texts(tmp_path, max_cpu_avg="10") == []
+
+
+def texts(tree: Path, **options: str) -> list[tuple[str, str]]:
+    jobs = verb("jobs")
+    given = {name.replace("_", "-"): [value] for name, value in options.items()}
+    asked, fmt = query_of(jobs, given | {"user": ["-"], "fmt": ["csv,job,cpu-avg"]}, data=tree, now=NOW)
+    out = StringIO()
+    write_result(jobs, jobs.answer(asked), fmt, out)
+    return [(job, cpu) for job, cpu in (line.split(",") for line in out.getvalue().splitlines())]

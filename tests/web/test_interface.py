@@ -1,5 +1,6 @@
 """The HTTP interface of sonalyzed: formats, tags, compression, limits, cancellation, requests of old clients."""
 
+import contextlib
 import gzip
 import http.client
 import json
@@ -165,17 +166,11 @@ def until(condition, what: str) -> None:  # type: ignore[no-untyped-def]
 
 def processes_of(server: Server) -> set[int]:
     """The processes of analyses: the grandchildren of the server."""
-    found = set()
+    parents = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            pid, parent = int(path.parent.name), int(path.read_text().rpartition(")")[2].split()[1])
-            words = Path(f"/proc/{parent}/cmdline").read_bytes()
-            own = Path(f"/proc/{pid}/cmdline").read_bytes()
-        except (OSError, ValueError):
-            continue
-        if b"sonar.web.nursery" in words and b"sonar.web.nursery" in own:
-            found.add(pid)
-    return found
+        with contextlib.suppress(OSError):
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    return {pid for pid, parent in parents.items() if parents.get(parent) == server.pid}
 
 
 def test_who_goes_away_stops_the_question(small: Server) -> None:
@@ -236,6 +231,35 @@ def test_too_slow_is_504_and_too_large_is_503(site: Path) -> None:
         large = server.get(f"/jobs?cluster={CLUSTER}&from=14d&user=-")
         assert large.status == 503
         assert "memory" in large.data.decode()
+
+
+def test_who_waits_when_the_server_stops_is_told_at_once_and_who_is_answered_is_served(site: Path) -> None:
+    options: list[str | Path] = ["--cluster-config", site, "--password-file", site / "passwords", "--queries", "1"]
+    with running(site, options, tls=False) as server:
+        served = raw_request(server, SLOW)
+        until(lambda: metric(server, 'sonalyzed_tasks_running{lane="question"}') == 1, "it runs")
+        waiting = raw_request(server, f"/metadata?cluster={CLUSTER}")
+        until(lambda: metric(server, 'sonalyzed_tasks_waiting{lane="question"}') == 1, "one waits")
+        os.kill(server.pid, signal.SIGTERM)
+        told = http.client.HTTPResponse(waiting)
+        told.begin()
+        assert told.status == 503
+        assert int(str(told.headers["retry-after"])) > 0
+        waiting.close()
+        answer = http.client.HTTPResponse(served)
+        answer.begin()
+        assert answer.status == 200
+        assert len(answer.read()) > 1_000_000
+        served.close()
+
+
+def test_the_state_of_a_cluster_is_at_hand_before_anybody_asks(site: Path) -> None:
+    """It is computed at the start, and the overview, the first page and the ages on all pages have it."""
+    options: list[str | Path] = ["--cluster-config", site, "--password-file", site / "passwords"]
+    with running(site, options, tls=False) as server:
+        until(lambda: b"Its state has not" not in server.get("/").data, "the states are there")
+        for page in ("/jobs", "/reports", "/violations", "/gaps", ""):
+            assert b'title="the newest sample of any node' in server.get(f"/c/{CLUSTER}{page}").data, page
 
 
 # What the recorded original answered is what we answer, unless the case or one of these says why not.

@@ -1,6 +1,7 @@
 """The pages of violations: who breaks which policy of a cluster, and the letters about that.
 
-They show the reports `violations.json` and `letters.json` that report(8) publishes, cut to what the asker may see.
+They show the reports `violations.json` and `letters.json` that sonarctl-report(8) publishes, cut to what the asker may
+see.
 """
 
 import json
