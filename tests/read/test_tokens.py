@@ -190,7 +190,7 @@ def test_many_lines_of_a_few_layouts(data: st.DataObject) -> None:
     """As in real files: runs of the sampler, fields in a few orders, and now and then something else."""
     orders = data.draw(st.lists(st.permutations(SHARED + OWN), min_size=1, max_size=3))
     if data.draw(st.booleans()):
-        orders = [(*SHARED, *order[:-1]) for order in data.draw(st.lists(st.permutations(OWN), min_size=1, max_size=3))]
+        orders = [[*SHARED, *order[:-1]] for order in data.draw(st.lists(st.permutations(OWN), min_size=1, max_size=3))]
     values = st.fixed_dictionaries({tag: st.sampled_from(known) for tag, known in VALUES.items()})
     lines = []
     for _ in range(data.draw(st.integers(1, 4))):
