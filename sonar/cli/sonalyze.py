@@ -8,7 +8,7 @@ import pwd
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, TypedDict, cast
@@ -22,12 +22,24 @@ from sonar.times import iso_text, present
 from sonar.verbs.declare import Option, OptionType, Reads, Verb
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from sonar.config.clusters import Clusters
     from sonar.config.nodes import NodeTable
     from sonar.render.formats import Format
     from sonar.verbs.query import Query
 
 __all__ = ["answer_for", "main", "prepare"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """How the work is to be done."""
+
+    jobs: int
+    uses_columns: bool
+    uses_rollups: bool
+    scheduler: str  # the address of a Dask cluster; empty: here
 
 
 class _Source(TypedDict):
@@ -59,6 +71,7 @@ _WORK = (
     Option("jobs", "work in N processes (the processors, where it is worth it)", OptionType.UINT, metavar="N"),
     Option("no-rollup", "answer from samples, not from summaries of days", OptionType.FLAG),
     Option("no-columns", "read the log, not the columns that sonarctl-columnize(8) made of it", OptionType.FLAG),
+    Option("scheduler", "work on the Dask cluster of this scheduler, see sonar-analysis(7)", metavar="ADDRESS"),
 )
 _LOCAL = Option("local", "answer here, without the server of this machine", OptionType.FLAG)
 _VERBOSE = Option("verbose", "tell on stderr what was read and dropped", OptionType.FLAG, "v")
@@ -74,6 +87,7 @@ _OF_THE_CALLER = frozenset(
     {option.name for option in (*_SOURCE, *_WORK, _LOCAL, _CONFIG, _REPORTS, _OUTPUT, _VERBOSE)} - {"data-path"}
 )
 _MOST_JOBS = 1024
+_WORTH_A_CLUSTER = 2000  # files of the log, of a host and day each; less is done before a cluster has begun
 _ABOUT_A_JOB = frozenset({"job", "explain"})  # a number after these is that of the job
 _HELP_WORDS = frozenset({"help", "-h", "--help"})
 _VERSION_WORDS = frozenset({"-V", "--version"})
@@ -290,8 +304,14 @@ def _run(verb: Verb, argv: Sequence[str]) -> None:
     source = {option.name: question.pop(option.name)[0] for option in where_from if option.name in question}
     question.pop("local", ())
     verbose = bool(question.pop("verbose", ()))
-    jobs = _jobs(question.pop("jobs", ()))
-    use_columns, use_rollups = (not question.pop(name, ()) for name in ("no-columns", "no-rollup"))
+    work = _Work(
+        _jobs(question.pop("jobs", ())),
+        uses_columns=not question.pop("no-columns", ()),
+        uses_rollups=not question.pop("no-rollup", ()),
+        scheduler="".join(question.pop("scheduler", ())),
+    )
+    if work.scheduler and "data-path" in source:  # workers have directories of their own
+        source["data-path"] = str(Path(source["data-path"]).absolute())
     output = Path(question.pop("output")[0]) if "output" in question else None
     if question.get("fmt", [""])[0].startswith("help"):
         from sonar.render.formats import format_help
@@ -307,9 +327,7 @@ def _run(verb: Verb, argv: Sequence[str]) -> None:
         if "jobanalyzer-dir" not in source and ("remote" in source or "cluster" in source):
             _ask_server(verb, question, source, given.files, out, verbose=verbose)
         else:
-            _answer(
-                verb, question, source, given.files, out, jobs=jobs, uses=(use_columns, use_rollups), verbose=verbose
-            )
+            _answer(verb, question, source, given.files, out, work=work, verbose=verbose)
 
 
 def _options(verb: Verb) -> tuple[Option, ...]:
@@ -361,8 +379,7 @@ def _answer(
     files: Sequence[str],
     out: TextIO,
     *,
-    jobs: int,
-    uses: tuple[bool, bool],
+    work: _Work,
     verbose: bool,
 ) -> None:
     """Answer from the log tree or from files."""
@@ -377,12 +394,15 @@ def _answer(
         account=_account() if asks_for_own_records(verb, question) else None,
         now=present(),
     )
-    query.scan.jobs = jobs
-    query.scan.use_columns, query.scan.use_rollups = uses
+    query.scan.jobs = work.jobs
+    query.scan.use_columns, query.scan.use_rollups = work.uses_columns, work.uses_rollups
     for word in fmt.unknown:
         print(f"sonalyze: unknown word {word!r} in --fmt, ignoring", file=sys.stderr)
     _refuse_binary_for_people(fmt.words, out)
-    with still_working(f"sonalyze: reading {len(query.scan.files)} files", sys.stderr):
+    with (
+        still_working(f"sonalyze: reading {len(query.scan.files)} files", sys.stderr),
+        _workers(work.scheduler, len(query.scan.files)) as query.scan.executor,
+    ):
         result = verb.answer(query)
     if verbose:
         _tell_what_was_read(query, fmt, result.rows.num_rows)
@@ -392,6 +412,22 @@ def _answer(
     fmt = replace(fmt, width=width(out))
     with paged(out) as page:
         write_result(verb, result, fmt, cast("TextIO", page))
+
+
+@contextmanager
+def _workers(scheduler: str, files: int) -> "Iterator[Executor | None]":
+    """Give the workers that do the work: of the scheduler that was named, or of the site's if there is much to do."""
+    from sonar.read.workers import dask_workers
+
+    if not scheduler and files >= _WORTH_A_CLUSTER:
+        from sonar.config.settings import load_settings
+
+        scheduler = load_settings().analysis.scheduler
+    if not scheduler:
+        yield None
+        return
+    with dask_workers(scheduler) as executor:
+        yield executor
 
 
 def _source(verb: Verb, source: Mapping[str, str], files: Sequence[str]) -> "_Source":
