@@ -61,6 +61,7 @@ FILTER_OPTIONS = (
     Option("exclude-command", "no records of this command", repeat=True, metavar="NAME,..."),
     Option("job", "records of this job number", short="j", repeat=True, metavar="N"),
     Option("exclude-job", "no records of this job number", repeat=True, metavar="N"),
+    Option("exclude-system-jobs", "no records of processes with a number below 1000", OptionType.FLAG),
 )
 ROW_OPTIONS = (
     Option(
@@ -300,6 +301,7 @@ def _record_filter(verb: Verb, given: Mapping[str, Sequence[str]], account: str 
         exclude_commands=exclude_commands,
         jobs=jobs or None,
         exclude_jobs=_job_numbers("exclude-job", given),
+        exclude_system_processes=bool(given.get("exclude-system-jobs")),
         hosts=_host_patterns(given.get("host")),
     )
 

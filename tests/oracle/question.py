@@ -145,5 +145,6 @@ def passes(sample: Sample, log: Asked) -> bool:
         and sample["cmd"] not in no_commands
         and (not question.has("job") or str(sample["job"]) in question.all("job"))
         and str(sample["job"]) not in question.all("exclude-job")
+        and not (question.has("exclude-system-jobs") and 0 < sample["pid"] < 1000)
         and log.within(sample["time"])
     )
