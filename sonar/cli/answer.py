@@ -176,6 +176,8 @@ def _answer(
         _workers(work.scheduler, len(query.scan.files)) as query.scan.executor,
     ):
         result = verb.answer(query)
+    for warning in result.warnings:
+        print(f"sonalyze: {warning}", file=sys.stderr)
     if verbose:
         _tell_what_was_read(query, fmt, result.rows.num_rows)
     if fmt.style is not Style.FIXED or "html" in fmt.words:
