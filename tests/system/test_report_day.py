@@ -84,7 +84,11 @@ def day(machine: Machine) -> Iterator[Machine]:
             "[Timer]\nOnCalendar=\nPersistent=no\nRandomizedDelaySec=0\nAccuracySec=10ms\n"
             f"OnActiveSec=1s\nOnUnitInactiveSec={max(steps * STEP_S, 0.2):.1f}s\n",
         )
-        machine.write(f"{unit}.service.d/day.conf", "[Service]\nEnvironmentFile=/run/day/now\n")
+        machine.write(
+            f"{unit}.service.d/day.conf",
+            # Many runs within seconds are what is wanted here.
+            "[Unit]\nStartLimitIntervalSec=0\n[Service]\nEnvironmentFile=/run/day/now\n",
+        )
     machine.write("/etc/systemd/system/sonar-deliver.service.d/day.conf", "[Service]\nRestartSec=1s\n")
     set_time(machine, planted.at(FIRST))
     machine("systemctl", "daemon-reload")

@@ -65,11 +65,11 @@ def test_metadata_tells_times_and_files(tmp_path: Path) -> None:
 
 
 def test_merged_sums_are_rounded_once(tmp_path: Path) -> None:
-    """One after the other 0.1, 0.2 and 0.3 would be 0.6000000000000001."""
-    for at in (1, 2, 3):
-        record = f"v=0.9.0,time=2024-03-01T10:00:00Z,host=n1,user=u,cmd=c,job=7,pid={at},cpu%=0.{at},gpu%=0.{at}\n"
+    """One after the other 1, 1e16 and 1 would be 1e16, whichever two come first."""
+    for at, share in enumerate(("1", "1e16", "1"), 1):
+        record = f"v=0.9.0,time=2024-03-01T10:00:00Z,host=n1,user=u,cmd=c,job=7,pid={at},cpu%={share},gpu%={share}\n"
         put(tmp_path, "n1.csv", record)
 
-    sums, fmt = "*\n0.6,0.6,0.6\n", "csv,cpu%,cpu_util_pct,gpu%"
+    sums, fmt = f"*\n{','.join(['10000000000000002'] * 3)}\n", "csv,cpu%,cpu_util_pct,gpu%"
     assert ask("parse", tmp_path, fmt=fmt, merge_by_job="true") == sums
     assert ask("parse", tmp_path, fmt=fmt, merge_by_host_and_job="true") == sums
