@@ -1,12 +1,14 @@
 """What infiltrate takes: kept connections, durable and not, at half load, with TLS, and a whole cluster in one second.
 
 The client shares the machine with the server, so it must cost little: it is wrk(1) where that is installed, and a bare
-protocol of asyncio where it is not. Without wrk the figures are lower bounds.
+protocol of asyncio where it is not. Without wrk the figures are lower bounds. Each is the median of three rounds, with
+the spread behind it; the CPU time is that of the server's process, and says more than the rest where cores are shared.
 """
 
 import asyncio
 import base64
 import json
+import os
 import re
 import shutil
 import ssl
@@ -17,20 +19,22 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import trustme
 
 INFILTRATE = Path(__file__).resolve().parents[1] / "libexec" / "infiltrate"
-SECONDS = 5
+SECONDS = 4
+ROUNDS = 3
 CONNECTIONS = 64
 LINES = 30
 HOSTS = 100
 BURST = 1344
 CLUSTER, PASSWORD = "bench.example.org", "pool"
 PATH = f"/sonar-freecsv?cluster={CLUSTER}"
+DURABLE, NOT_DURABLE = "`--fsync=group` (200 means on disk)", "`--fsync=none`"
 AUTHORIZATION = "Basic " + base64.b64encode(f"{CLUSTER}:{PASSWORD}".encode()).decode()
 
 
@@ -42,11 +46,12 @@ class Result:
     refused: int
     p50: float
     p99: float
+    cpu_us: float = 0.0  # of the server, a post
+    peak_mb: float = 0.0
 
-    def row(self, name: str, peak_mb: float) -> str:
-        """Return a row of the table."""
-        refused = f", {self.refused} refused" if self.refused else ""
-        return f"| {name} | {self.rate:,.0f}{refused} | {self.p50:.1f} | {self.p99:.1f} | {peak_mb:.0f} |"
+    def of(self, server: "Server", posts: int) -> "Result":
+        """Return the same with what so many posts have cost a server that has served nothing else."""
+        return replace(self, cpu_us=server.cpu_s / posts * 1e6, peak_mb=server.peak_mb)
 
 
 def body(host: int, lines: int = LINES) -> bytes:
@@ -71,12 +76,23 @@ class Server:
 
     def __init__(self, root: Path, process: "subprocess.Popen[bytes]", port: int) -> None:
         self.root, self.process, self.port = root, process, port
+        self._cpu_before_s = _cpu_s(process.pid)
+
+    @property
+    def cpu_s(self) -> float:
+        """The CPU time it has used since it was ready."""
+        return _cpu_s(self.process.pid) - self._cpu_before_s
 
     @property
     def peak_mb(self) -> float:
         """The most memory it has had resident."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
@@ -229,29 +245,63 @@ def burst(server: Server) -> Result:
     return result_of(times, len(refused), time.perf_counter() - began)
 
 
-def main() -> None:
-    """Print the tables."""
+def loads(rates: dict[str, float], *, has_wrk: bool) -> Iterator[tuple[str, Result]]:
+    """Run each load once; `rates` are those that were found before, by name."""
     plain, secure = ("--listen", "127.0.0.1:0"), ("--listen-tls", "127.0.0.1:0")
-    has_wrk = shutil.which("wrk") is not None
-    print(f"### Posts of {len(body(1)) / 1000:.1f} KB, {CONNECTIONS} connections, {SECONDS} s; ", end="")
-    print(f"client: {'wrk' if has_wrk else 'Python'}, on the same cores\n")
-    print("| infiltrate | posts/s | p50 ms | p99 ms | peak MB |\n|---|---|---|---|---|")
-    rates = {}
-    for sync in ("group", "none"):
-        with serving(*plain, "--fsync", sync) as server:
+    for name in (DURABLE, NOT_DURABLE):
+        with serving(*plain, "--fsync", "none" if name is NOT_DURABLE else "group") as server:
             result = post_by_wrk(server) if has_wrk else post_by_protocol(server)
-            print(result.row(f"`--fsync={sync}`", server.peak_mb), flush=True)
-            rates[sync] = result.rate
-    print(f"| group : none | {rates['group'] / rates['none']:.2f} | | | |")
+            rates.setdefault(name, result.rate)
+            yield name, result.of(server, round(result.rate * SECONDS))
     with serving(*plain) as server:
-        half = post_by_protocol(server, rates["group"] / 2)
-        print(half.row("durable, at half that rate", server.peak_mb), flush=True)
-    if has_wrk:
-        for name, close in (("TLS, durable", False), ("TLS, durable, a new connection each", True)):
-            with serving(*secure) as server:
-                print(post_by_wrk(server, tls=True, close=close).row(name, server.peak_mb), flush=True)
+        result = post_by_protocol(server, rates[DURABLE] / 2)
+        yield "durable, at half that rate", result.of(server, round(result.rate * SECONDS))
+    for name, close in (("TLS, durable", False), ("TLS, durable, a new connection each", True)) if has_wrk else ():
+        with serving(*secure) as server:
+            result = post_by_wrk(server, tls=True, close=close)
+            yield name, result.of(server, round(result.rate * SECONDS))
     with serving(*secure) as server:
-        print(burst(server).row(f"{BURST:,} nodes in one second, 4-64 KB, TLS", server.peak_mb), flush=True)
+        yield f"{BURST:,} nodes in one second, 4-64 KB, TLS", burst(server).of(server, BURST)
+
+
+def row(name: str, results: Sequence[Result]) -> str:
+    """Return a row of the table: medians, and the spread of what varies."""
+
+    def cell(values: Sequence[float], digits: int) -> str:
+        middle = f"{statistics.median(values):,.{digits}f}"
+        return f"{middle} ({min(values):,.{digits}f}–{max(values):,.{digits}f})" if len(values) > 1 else middle
+
+    refused = sum(one.refused for one in results)
+    return " | ".join(
+        [
+            f"| {name}",
+            cell([one.rate for one in results], 0) + (f", {refused} refused" if refused else ""),
+            f"{statistics.median(one.p50 for one in results):.1f}",
+            cell([one.p99 for one in results], 1),
+            cell([one.cpu_us for one in results], 0),
+            f"{max(one.peak_mb for one in results):.0f} |",
+        ]
+    )
+
+
+def main() -> None:
+    """Print the table."""
+    has_wrk = shutil.which("wrk") is not None
+    found: dict[str, list[Result]] = {}
+    rates: dict[str, float] = {}
+    for number in range(ROUNDS):
+        for name, result in loads(rates, has_wrk=has_wrk):
+            found.setdefault(name, []).append(result)
+            print(f"round {number + 1}: {name}: {result.rate:,.0f}/s", file=sys.stderr)
+    print(
+        f"### Posts of {len(body(1)) / 1000:.1f} KB, {CONNECTIONS} connections, {SECONDS} s, {ROUNDS} rounds; ", end=""
+    )
+    print(f"client: {'wrk' if has_wrk else 'Python'}, on the same cores\n")
+    print("| infiltrate | posts/s | p50 ms | p99 ms | CPU µs a post | peak MB |\n|---|---|---|---|---|---|")
+    for name, results in found.items():
+        print(row(name, results))
+    ratios = [one.rate / other.rate for one, other in zip(found[DURABLE], found[NOT_DURABLE], strict=True)]
+    print(f"\ndurable : not: {statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})")
 
 
 if __name__ == "__main__":

@@ -2,10 +2,12 @@
 
     python bench/pages.py [--nodes 1000] [--people 50] [--questions 10] [--seconds 60]
 
-Everything on loopback, bounded in time. Prints what `/ping` and the overview took, and how memory went.
+Everything on loopback, bounded in time. Prints what `/ping` and the overview took, and how memory went: that of the
+server's own process, and once a minute that of all its processes together (shared pages counted once).
 """
 
 import argparse
+import contextlib
 import http.client
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from sonar.times import iso_text
 LIBEXEC = Path(__file__).resolve().parents[1] / "libexec"
 CLUSTER = "bench.example.org"
 STEP_S = 300
+MINUTE_S = 60
 
 
 def main() -> None:
@@ -78,6 +81,7 @@ class Load:
         self.took: dict[str, list[float]] = {"/ping": [], "overview": [], "question": []}
         self.failed: dict[str, int] = dict.fromkeys(self.took, 0)
         self.memory: list[int] = []
+        self.together: list[int] = []
         self.first_s = 0.0
 
     def run(self) -> "Load":
@@ -102,8 +106,12 @@ class Load:
         ]
         for thread in threads:
             thread.start()
+        next_minute = time.monotonic()
         while time.monotonic() < self._until:
             self.memory.append(resident_kib(self._pid))
+            if time.monotonic() >= next_minute:
+                next_minute += MINUTE_S
+                self.together.append(proportional_kib(self._pid))
             time.sleep(1)
         for thread in threads:
             if not thread.daemon:
@@ -133,6 +141,23 @@ def resident_kib(pid: int) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 
 
+def proportional_kib(pid: int) -> int:
+    """Return the memory of a process and all its descendants, what several share divided among them."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    family = {pid}
+    while more := {one for one, parent in parents.items() if parent in family} - family:
+        family |= more
+    total = 0
+    for one in family:
+        with contextlib.suppress(OSError):  # it has ended
+            lines = Path(f"/proc/{one}/smaps_rollup").read_text().splitlines()
+            total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return total
+
+
 def report(load: Load, args: argparse.Namespace) -> None:
     """Print the table."""
     print(f"{args.nodes} nodes, {args.people} people, every {args.refresh:g} s, {args.questions} questions at once")
@@ -146,6 +171,7 @@ def report(load: Load, args: argparse.Namespace) -> None:
     quarter = max(len(load.memory) // 4, 1)
     first, last = max(load.memory[quarter : 2 * quarter] or [0]), max(load.memory[-quarter:])
     print(f"resident memory of the server: {first} KiB in the second quarter, {last} KiB in the last")
+    print("of all its processes, once a minute, MiB:", " ".join(str(kib >> 10) for kib in load.together))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Sonar: watches computing clusters. `sonar.open` gives the log of a cluster to ask; see sonar(3)."""
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # importing typing would cost a command milliseconds
 if TYPE_CHECKING:
     from os import PathLike
 

@@ -10,6 +10,7 @@ step spans two clusters. A cluster in which no stream occurs twice and that is s
 one host nearly all are; the others are gone through by the letter.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,14 +51,16 @@ class Steps:
         return self.values[column]
 
 
-def merged(streams: Samples, group: np.ndarray) -> Steps:
+def merged(streams: Samples, group: np.ndarray, *, exact: bool = False) -> Steps:
     """Return the steps of each group. `streams` is sorted by stream and time; `group` is each row's group number.
 
     All rows of a stream must be of one group. Sums are taken in the order of the streams, so they do not depend on the
-    order in which records were read.
+    order in which records were read; `exact` ones, rounded once, do not depend on any order: for sums that are printed
+    to the last digit.
     """
     if len(streams) == 0:
-        return Steps(np.zeros(0, np.int64), np.zeros(0, np.int64), _sums(streams, np.zeros(0, int), np.zeros(0, int)))
+        nothing = np.zeros(0, np.int64)
+        return Steps(nothing, nothing, _sums(streams, nothing, nothing, exact=exact))
     step_time = _step_times(streams["time"], streams["stream"], group)
     row, row_group, time = _with_tails(streams, group, step_time)
     order = np.lexsort((streams["stream"][row], time, row_group))
@@ -65,7 +68,7 @@ def merged(streams: Samples, group: np.ndarray) -> Steps:
     new = np.ones(len(row), bool)
     new[1:] = (row_group[1:] != row_group[:-1]) | (time[1:] != time[:-1])
     starts = np.flatnonzero(new)
-    return Steps(row_group[starts], time[starts], _sums(streams, row, starts))
+    return Steps(row_group[starts], time[starts], _sums(streams, row, starts, exact=exact))
 
 
 def union_of_gpus(masks: np.ndarray, starts: np.ndarray) -> np.ndarray:
@@ -138,12 +141,14 @@ def _with_tails(
     )
 
 
-def _sums(streams: Samples, row: np.ndarray, starts: np.ndarray) -> dict[str, np.ndarray]:
+def _sums(streams: Samples, row: np.ndarray, starts: np.ndarray, *, exact: bool) -> dict[str, np.ndarray]:
     """Return the values of each step from the rows it takes, `starts` being where the steps begin."""
 
     def add(values: np.ndarray) -> np.ndarray:
         if len(starts) == 0:
             return values[:0]
+        if exact and values.dtype.kind == "f":
+            return np.array([math.fsum(of_step) for of_step in np.split(values[row], starts[1:])])
         total: np.ndarray = np.add.reduceat(values[row], starts)
         return total
 

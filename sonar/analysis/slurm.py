@@ -21,6 +21,7 @@ _LASTING = (
 _RANKS = {"": 0, "PENDING": 0, "RUNNING": 1, "SUSPENDED": 1, "COMPLETING": 1}
 _ENDED = 2
 
+_CPU = re.compile(r"cpu=(\d{1,9})", re.ASCII)
 _GPU = re.compile(r"gres/gpu(?::([^=]+))?=(\d{1,9})(?:\.0*)?", re.ASCII)
 
 
@@ -54,7 +55,8 @@ def accounted_jobs(jobs: "pa.Table") -> "pa.Table":
     """Return one row for each job that has told its user: its newest state, and what its steps add to that.
 
     The most memory is that of the job or of any of its steps; CPU times are the sums over the steps where the job
-    itself has none. Added columns: `gpus`, the cards that it got or asked for, as `MODEL=N,…`.
+    itself has none. Added columns: `gpus`, the cards that it got or asked for, as `MODEL=N,…`; `cpus`, the CPUs that it
+    got or asked for, on all its nodes together.
     """
     import pyarrow as pa
 
@@ -76,7 +78,10 @@ def accounted_jobs(jobs: "pa.Table") -> "pa.Table":
         whole = _with(whole, name, pa.array(np.where(own > 0, own, total)))
     resources = zip(*_lists(whole, "allocated", "requested", "alloc_tres"), strict=True)
     gpus = [next((found for text in texts if (found := gpus_of(text or ""))), "") for texts in resources]
-    return whole.append_column("gpus", pa.array(gpus, pa.string()))
+    resources = zip(*_lists(whole, "allocated", "alloc_tres", "req_cpus"), strict=True)
+    cpus = [_cpus_of(allocated or "") or _cpus_of(tres or "") or asked or 0 for allocated, tres, asked in resources]
+    whole = whole.append_column("gpus", pa.array(gpus, pa.string()))
+    return whole.append_column("cpus", pa.array(cpus, pa.int64()))
 
 
 def gpus_of(resources: str) -> str:
@@ -84,6 +89,11 @@ def gpus_of(resources: str) -> str:
     found = [(match[1], int(match[2])) for match in map(_GPU.fullmatch, resources.split(",")) if match]
     models = [f"{model}={number}" for model, number in found if model and number]
     return ",".join(models) or ",".join(f"*={number}" for model, number in found if not model and number)
+
+
+def _cpus_of(resources: str) -> int:
+    """Return the CPUs in a list of resources, which are those of all nodes together; 0 if it has none."""
+    return next((int(match[1]) for match in map(_CPU.fullmatch, resources.split(",")) if match), 0)
 
 
 def _is_told(column: Any) -> np.ndarray:

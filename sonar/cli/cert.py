@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import sonar
+from sonar.cli.commands import new_app, run_app
 from sonar.errors import SonarError, UsageError
 from sonar.paths import CONFIG, STATE
 from sonar.times import present
@@ -21,13 +22,7 @@ __all__ = ["main"]
 
 TOLD = STATE / "certificates-told.json"
 
-app = typer.Typer(
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    help="Make a private certificate authority and what it signs, renew, and warn in time. See sonarctl-cert(8).",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = new_app("Make a private certificate authority and what it signs, renew, and warn in time. See sonarctl-cert(8).")
 
 _Directory = Annotated[Path, typer.Option("--directory", metavar="DIR", help="where they are")]
 _DIRECTORY = CONFIG / "tls"
@@ -37,14 +32,8 @@ _Files = Annotated[list[Path] | None, typer.Argument(metavar="FILE", help="PEM f
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line and return its exit status: 0, 1 for an error while running, 2 for a wrong command line."""
-    usage_error: type[Exception] = typer.BadParameter.__mro__[1]
-    try:
-        status = app(list(argv) or ["--help"], prog_name="sonarctl cert", standalone_mode=False)
-    except usage_error as error:
-        raise UsageError(error.format_message()) from None  # type: ignore[attr-defined]
-    if not argv:
-        return UsageError.exit_status
-    return status if isinstance(status, int) else 0
+    status = run_app(app, argv or ["--help"], "sonarctl cert")
+    return status if argv else UsageError.exit_status
 
 
 @app.callback()

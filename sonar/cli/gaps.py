@@ -4,52 +4,39 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import sonar
-from sonar.errors import SonarError, UsageError
-from sonar.times import DAY, HOUR, date_limit, iso_text, minute_text, parse_duration, parse_instant, present
+from sonar.cli.commands import new_app, run_app
+from sonar.cli.log_root import Data, clusters_in
+from sonar.errors import UsageError
+from sonar.times import HOUR, date_limit, iso_text, minute_text, parse_duration, parse_instant, present
 
 if TYPE_CHECKING:
     from sonar.audit.gaps import HostHour, Window
     from sonar.config.clusters import Clusters
-    from sonar.hosts import HostPatterns
     from sonar.names import ClusterName
 
 __all__ = ["main"]
 
-_LOOK_BACK_S = DAY
 _HOURS_AGO = re.compile(r"(\d{1,6})h", re.ASCII)
 
-app = typer.Typer(
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = new_app()
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line and return its exit status: 0, 1 for an error while running, 2 for a wrong command line."""
-    usage_error: type[Exception] = typer.BadParameter.__mro__[1]
-    try:
-        app(list(argv), prog_name="sonarctl gaps", standalone_mode=False)
-    except usage_error as error:
-        raise UsageError(error.format_message()) from None  # type: ignore[attr-defined]
-    return 0
+    return run_app(app, argv, "sonarctl gaps")
 
 
 @app.command(help="Tell for each host and hour which samples are missing, and why. See sonarctl-gaps(8).")
 def _gaps(
     *,
-    data: Annotated[
-        Path | None, typer.Option("--data", metavar="DIR", help="root of the log (Data= of sonar.conf)")
-    ] = None,
+    data: Data = None,
     clusters: Annotated[
         list[str] | None, typer.Option("--cluster", "-c", metavar="NAME", help="of this cluster only; may be repeated")
     ] = None,
@@ -73,6 +60,7 @@ def _gaps(
         print(f"gaps {sonar.__version__}")
         return
     from sonar.audit.gaps import Window
+    from sonar.audit.hours import hours_of
     from sonar.hosts import HostPatterns
 
     now = present()
@@ -85,13 +73,12 @@ def _gaps(
     )
     if window.start >= window.end:
         raise UsageError("--from must be before --to")
-    known, root = _clusters(data)
-    wanted = [known.find(name) for name in clusters] if clusters else known.names()
+    known = clusters_in(data)
     patterns = HostPatterns.parse(hosts or ())
     rows = [
         _Row(cluster, one)
-        for cluster in wanted
-        for one in _of_cluster(known, root, cluster, window, patterns)
+        for cluster in _wanted(known, window, clusters or ())
+        for one in hours_of(known, cluster, window, patterns)
         if one.host or not hosts
     ]
     if total:
@@ -133,38 +120,16 @@ class _Row:
         }
 
 
-def _clusters(data: Path | None) -> "tuple[Clusters, Path]":
-    from sonar.config.clusters import Clusters
-    from sonar.config.settings import load_settings
+def _wanted(known: "Clusters", window: "Window", names: Sequence[str]) -> "list[ClusterName]":
+    """Return the clusters to tell of: those that are asked for, or all; those too that were only ever refused."""
+    from sonar.names import ClusterName
+    from sonar.store.ledger import read_strangers
 
-    paths = load_settings().paths
-    root = data or paths.data
-    if not root.is_dir():
-        raise SonarError(f"--data is no directory: '{root}'")
-    return Clusters(root, paths.clusters if paths.clusters.is_dir() else None), root
-
-
-def _of_cluster(
-    known: "Clusters", root: Path, cluster: "ClusterName", window: "Window", patterns: "HostPatterns"
-) -> "Iterator[HostHour]":
-    from functools import cache
-
-    from sonar.audit.boots import Boots
-    from sonar.audit.gaps import gaps
-    from sonar.audit.states import NodeStates
-    from sonar.store.ledger import read_arrivals, server_intervals
-
-    description = known.describe(cluster)
-    wanted = cache(patterns.match)
-    arrivals = read_arrivals(root, cluster, window.start - _LOOK_BACK_S, window.now + 1)
-    return gaps(
-        replace(window, usual_interval_s=description.sample_interval_s),
-        (one for one in arrivals if not one.host or wanted(one.host)),
-        server_intervals(root, window.start, window.now),
-        described=filter(wanted, description.nodes),
-        boot_after=Boots(root, cluster).after,
-        was_down=NodeStates(root, cluster, window.start, window.now).was_down,
-    )
+    strangers = {ClusterName(one.cluster) for one in read_strangers(known.data, window.start, window.end)}
+    if not names:
+        there = known.names()
+        return [*there, *sorted(strangers.difference(there))]
+    return [ClusterName(name) if name in strangers else known.find(name) for name in names]
 
 
 def _totals(rows: Iterable[_Row]) -> list[_Row]:

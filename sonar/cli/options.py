@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import lru_cache
 from io import StringIO
 from itertools import islice
 from typing import Annotated, Any
@@ -33,18 +34,13 @@ def parse(
     import typer
 
     ours, files = _split(argv, options)
-    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command(
-        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
-        options_metavar="[OPTION ...] [-- FILE ...]",
-        help=f"{summary}. See {page}.",
-    )(_command(options))
+    command = _typer_command(f"{summary}. See {page}.", tuple(options))
     # typer does not name the base class of its own errors.
     usage_error: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "UsageError")
     help_text = StringIO()  # caught, since typer would make an error of a reader that has gone
     try:
         with redirect_stdout(help_text):
-            given = typer.main.get_command(app).main(ours, prog_name=program, standalone_mode=False)
+            given = command.main(ours, prog_name=program, standalone_mode=False)
     except usage_error as error:
         raise UsageError(error.format_message().rstrip(".")) from None
     if not isinstance(given, dict):
@@ -54,6 +50,20 @@ def parse(
         if len(given.get(option.name, ())) > 1 and not option.repeat:
             raise UsageError(f"Option --{option.name} is given more than once")
     return Given(given, files)
+
+
+@lru_cache(maxsize=64)
+def _typer_command(text: str, options: tuple[Option, ...]) -> Any:
+    """Return what parses these options; a process that answers many questions makes it once."""
+    import typer
+
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command(
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+        options_metavar="[OPTION ...] [-- FILE ...]",
+        help=text,
+    )(_command(options))
+    return typer.main.get_command(app)
 
 
 def _split(argv: Sequence[str], options: Sequence[Option]) -> tuple[list[str], list[str]]:

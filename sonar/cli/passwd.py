@@ -6,13 +6,15 @@ see in the list of processes.
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import sonar
+from sonar.cli.commands import new_app, run_app
 from sonar.errors import SonarError, UsageError
 from sonar.paths import CONFIG
 
@@ -26,13 +28,7 @@ QUESTIONS = CONFIG / "query-passwords"
 SHORTEST = 8  # characters: NIST SP 800-63B, section 5.1.1.1
 _GENERATED_BYTES = 24
 
-app = typer.Typer(
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    help="Add, change and remove those who may upload and ask. See sonarctl-passwd(8).",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = new_app("Add, change and remove those who may upload and ask. See sonarctl-passwd(8).")
 
 _Name = Annotated[str, typer.Argument(metavar="NAME", show_default=False)]
 _File = Annotated[Path | None, typer.Option("--file", metavar="FILE", help=f"the password file ({UPLOADS})")]
@@ -50,14 +46,8 @@ _Accounts = Annotated[
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line and return its exit status: 0, 1 for an error while running, 2 for a wrong command line."""
-    usage_error: type[Exception] = typer.BadParameter.__mro__[1]
-    try:
-        app(list(argv) or ["--help"], prog_name="sonarctl passwd", standalone_mode=False)
-    except usage_error as error:
-        raise UsageError(error.format_message()) from None  # type: ignore[attr-defined]
-    except typer.Abort:
-        raise SonarError("given up, nothing is changed") from None
-    return 0 if argv else UsageError.exit_status
+    status = run_app(app, argv or ["--help"], "sonarctl passwd")
+    return status if argv else UsageError.exit_status
 
 
 @app.callback()
@@ -67,25 +57,59 @@ def _program(*, version: Annotated[bool, typer.Option("--version", "-V", help="p
         raise typer.Exit
 
 
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """What somebody is to have."""
+
+    name: str
+    path: Path
+    clusters: str | None
+    role: str | None
+    accounts: str | None
+    stdin: bool
+    generate: bool
+
+    @property
+    def has_attributes(self) -> bool:
+        return (self.clusters, self.role, self.accounts) != (None, None, None)
+
+    def apply(self, who: "Identity") -> "Identity":
+        return _with_attributes(who, self.clusters, self.role, self.accounts)
+
+    def new_password(self) -> "Hash":
+        return _new_password(self.name, stdin=self.stdin, generate=self.generate)
+
+
+def _takes_order(work: Callable[[_Order], None]) -> Callable[..., None]:
+    """Make a command with the options of an order of a function that carries it out, and has its help."""
+
+    def command(
+        name: _Name,
+        *,
+        clusters: _Clusters = None,
+        role: _Role = None,
+        accounts: _Accounts = None,
+        stdin: _Stdin = False,
+        generate: _Generate = False,
+        query: _Query = False,
+        file: _File = None,
+    ) -> None:
+        work(_Order(name, _path(file, query=query), clusters, role, accounts, stdin, generate))
+
+    command.__doc__ = work.__doc__
+    return command
+
+
 @app.command("add")
-def _add(
-    name: _Name,
-    *,
-    clusters: _Clusters = None,
-    role: _Role = None,
-    accounts: _Accounts = None,
-    stdin: _Stdin = False,
-    generate: _Generate = False,
-    query: _Query = False,
-    file: _File = None,
-) -> None:
+@_takes_order
+def _add(order: _Order) -> None:
     """Add somebody; the file is made if it is not there."""
     from sonar.serve.passwords import Identity, PasswordFile, check_name
 
-    path = _path(file, query=query)
-    who = _with_attributes(Identity(check_name(name)), clusters, role, accounts)
+    name, path = order.name, order.path
+    who = order.apply(Identity(check_name(name)))
     _refuse_if(path.exists() and _is_there(path, name), f"{name!r} is in '{path}' already: change it")
-    hashed = _new_password(name, stdin=stdin, generate=generate)
+    hashed = order.new_password()
     with PasswordFile.changing(path) as passwords:
         _refuse_if(passwords.find(name) is not None, f"{name!r} is in '{path}' already: change it")
         passwords.put(who, hashed)
@@ -93,30 +117,21 @@ def _add(
 
 
 @app.command("change")
-def _change(
-    name: _Name,
-    *,
-    clusters: _Clusters = None,
-    role: _Role = None,
-    accounts: _Accounts = None,
-    stdin: _Stdin = False,
-    generate: _Generate = False,
-    query: _Query = False,
-    file: _File = None,
-) -> None:
+@_takes_order
+def _change(order: _Order) -> None:
     """Change somebody's password or attributes."""
     from sonar.serve.passwords import Hash, PasswordFile
 
-    path = _path(file, query=query)
+    name, path = order.name, order.path
     _refuse_if(not _is_there(path, name), f"{name!r} is not in '{path}'")
-    only_attributes = not (stdin or generate) and (clusters, role, accounts) != (None, None, None)
-    hashed = None if only_attributes else _new_password(name, stdin=stdin, generate=generate)
+    only_attributes = order.has_attributes and not (order.stdin or order.generate)
+    hashed = None if only_attributes else order.new_password()
     with PasswordFile.changing(path) as passwords:
         entry = passwords.find(name)
         if entry is None:
             raise SonarError(f"{name!r} is not in '{path}'")
         secret = hashed or (Hash.of(entry.secret) if isinstance(entry.secret, str) else entry.secret)
-        passwords.put(_with_attributes(entry.identity, clusters, role, accounts), secret)
+        passwords.put(order.apply(entry.identity), secret)
     _tell(path, f"changed {name!r}")
 
 

@@ -3,13 +3,14 @@
 import json
 from collections.abc import Sequence
 from datetime import date
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import sonar
-from sonar.errors import SonarError, UsageError
+from sonar.cli.commands import new_app, run_app
+from sonar.cli.log_root import Data, clusters_in
+from sonar.errors import UsageError
 from sonar.times import date_limit, day_of, present
 
 if TYPE_CHECKING:
@@ -17,30 +18,18 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-app = typer.Typer(
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = new_app()
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line and return its exit status: 1 if there is damage that was not known, 2 for a wrong one."""
-    usage_error: type[Exception] = typer.BadParameter.__mro__[1]
-    try:
-        status = app(list(argv), prog_name="sonarctl verify", standalone_mode=False)
-    except usage_error as error:
-        raise UsageError(error.format_message()) from None  # type: ignore[attr-defined]
-    return status if isinstance(status, int) else 0
+    return run_app(app, argv, "sonarctl verify")
 
 
 @app.command(help="Check that all that lies in the log can be read, and set aside what cannot. See sonarctl-verify(8).")
 def _verify(
     *,
-    data: Annotated[
-        Path | None, typer.Option("--data", metavar="DIR", help="root of the log (Data= of sonar.conf)")
-    ] = None,
+    data: Data = None,
     clusters: Annotated[
         list[str] | None, typer.Option("--cluster", "-c", metavar="NAME", help="this cluster only; may be repeated")
     ] = None,
@@ -55,18 +44,12 @@ def _verify(
         print(f"verify {sonar.__version__}")
         return 0
     from sonar.audit.verify import verify_cluster
-    from sonar.config.clusters import Clusters
-    from sonar.config.settings import load_settings
 
-    paths = load_settings().paths
-    root = data or paths.data
-    if not root.is_dir():
-        raise SonarError(f"--data is no directory: '{root}'")
-    known = Clusters(root, paths.clusters if paths.clusters.is_dir() else None)
+    known = clusters_in(data)
     days = _days(since, until)
     damage = False
     for cluster in [known.find(name) for name in clusters] if clusters else known.names():
-        summary = verify_cluster(root / cluster, days, repair=not dry_run)
+        summary = verify_cluster(known.data / cluster, days, repair=not dry_run)
         damage = damage or any(one.is_damage for one in summary.findings)
         for finding in summary.findings:
             if finding.is_damage or verbose:

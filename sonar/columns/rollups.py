@@ -13,7 +13,6 @@ out, and are answered from columns.
 """
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -30,15 +29,30 @@ from sonar.read.columns import ColumnsFile, Identity, open_columns
 from sonar.read.files import COLUMNS_NAME, ROLLUP_PREFIX
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pyarrow as pa
 
     from sonar.analysis.samples import Samples
 
-__all__ = ["DayRollup", "DayRuns", "has_rollups", "open_rollup", "open_runs", "portions_of", "write_rollups"]
+__all__ = [
+    "VERBS",
+    "DayRollup",
+    "DayRuns",
+    "forget_rollups",
+    "has_rollups",
+    "open_rollup",
+    "open_runs",
+    "portions_of",
+    "write_rollups",
+]
 
 _METADATA_KEY = b"sonar-rollup"
 _FORMAT = 2
 _TABLES = {"jobs": ("jobs", "jobs-heads", "jobs-parts"), "load": ("load-heads", "load-slots")}
+VERBS = tuple(_TABLES)
+"""The verbs that have roll-ups."""
+
 _PORTION_ROWS = 1 << 16
 
 
@@ -170,6 +184,12 @@ def has_rollups(directory: Path, identity: Identity) -> bool:
     except (OSError, ValueError, KeyError):
         return False
     return True
+
+
+def forget_rollups() -> None:
+    """Give up the memory that roll-ups take."""
+    _opened.cache_clear()
+    _opened_runs.cache_clear()
 
 
 @lru_cache(maxsize=128)

@@ -59,6 +59,10 @@ class Clusters:
             raise UnknownClusterError(f"no cluster {text[:80]!r}")
         return name
 
+    def stamp(self) -> tuple[object, ...]:
+        """Return what changes when a description does, or a report, or when there are other clusters."""
+        return tuple(_tree_stamp(root, depth) for root, depth in ((self.data, 0), (self.config, 1), (self.reports, 2)))
+
     def described(self) -> list[ClusterName]:
         """Return the clusters that have a description, sorted."""
         return described_in(self.config, strict=False) if self.config else []
@@ -124,6 +128,15 @@ def aliases_of(config: Path, *, strict: bool = True) -> dict[str, ClusterName]:
             if not problem:
                 found[alias] = name
     return found
+
+
+def _tree_stamp(root: Path | None, depth: int) -> tuple[object, ...]:
+    """Return names and stamps of what is in a directory, and so many levels below."""
+    if root is None or not root.is_dir():
+        return ()
+    paths = sorted(root.iterdir())
+    below = [_tree_stamp(path, depth - 1) for path in paths if path.is_dir()] if depth else []
+    return (*(path.name for path in paths), *(_stamps(*paths) if depth else ()), *below)
 
 
 def _stamps(*paths: Path) -> tuple[tuple[int, int, int] | None, ...]:

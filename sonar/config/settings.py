@@ -21,6 +21,7 @@ from sonar.paths import CONFIG, STATE
 __all__ = [
     "SECTIONS",
     "Alert",
+    "Analysis",
     "Check",
     "Ingest",
     "Paths",
@@ -79,12 +80,27 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Analysis:
+    """What sonalyzed(8) and sonalyze(1) work with."""
+
+    memory: int = _is(values.SIZE, "512M", "What sonalyzed keeps in memory of recent days, and of answers; 0: nothing.")
+    socket: Path = _is(values.PATH, "/run/sonar/sonalyze.socket", "Where sonalyzed answers sonalyze of this machine.")
+    scheduler: str = _is(values.TEXT, "", "Address of a Dask scheduler whose workers see the data, for sonalyze.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """Reports that are made by timers, and mail."""
 
     base_url: str = _is(values.TEXT, "", "Address of the web pages, for links in mail and alerts.")
     mail_from: str = _is(values.TEXT, "", "Sender of mail. By default sonar-server at this host.")
     recipients: tuple[str, ...] = _is(values.WORDS, "", "Who gets reports for which a cluster names nobody.")
+    letters_a_day: int = _is(values.COUNT, "20", "Most letters to users about jobs of one cluster on one day.")
+    letter_pause: int = _is(values.SPAN, "7d", "Least time between two letters to one user about one policy.")
+    letter_days: tuple[int, ...] = _is(values.WEEKDAYS, "Mon..Fri", "Days of the week, UTC, on which letters go out.")
+    quiet_dates: tuple[str, ...] = _is(
+        values.DATES, "", "Dates on which none do: of one year, 2027-03-26, or of every year, 12-25."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,12 +141,13 @@ class Settings:
     paths: Paths = field(default_factory=Paths)
     ingest: Ingest = field(default_factory=Ingest)
     query: Query = field(default_factory=Query)
+    analysis: Analysis = field(default_factory=Analysis)
     report: Report = field(default_factory=Report)
     alert: Alert = field(default_factory=Alert)
     check: Check = field(default_factory=Check)
 
 
-SECTIONS = (Paths, Ingest, Query, Report, Alert, Check)
+SECTIONS = (Paths, Ingest, Query, Analysis, Report, Alert, Check)
 
 
 @dataclass(frozen=True, slots=True)

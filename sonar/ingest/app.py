@@ -18,7 +18,7 @@ from sonar.ingest.counts import Counts
 from sonar.ingest.endpoints import find_endpoint
 from sonar.ingest.inflate import inflate, is_deflated
 from sonar.ingest.post import Credentials, Endpoint, Parameters, Post, Refusal, Rules, Taken
-from sonar.ingest.request import Request, check_media_type, header, parameters_of, route
+from sonar.ingest.request import Request, check_media_type, header, parameters_of, route, short_route
 from sonar.log import Throttle
 from sonar.names import BadNameError, ClusterName, resolve_cluster
 from sonar.serve.gate import Receive, Scope, Send, answer, read_body
@@ -75,7 +75,7 @@ class IngestApp:
             503: [(b"retry-after", b"%d" % retry_after_s)],
         }
         self._clock = clock
-        self._resolved: dict[Identity, _Clusters] = {}  # under the rules that are there next
+        self._resolved: dict[str, tuple[Identity, _Clusters]] = {}  # by name, under the rules that are there next
         self._resolved_by = rules
         # Few, since what a large body is parsed into takes many times its size.
         self._parsers = ThreadPoolExecutor(2, thread_name_prefix="parser")
@@ -120,19 +120,14 @@ class IngestApp:
 
     def short(self, scope: Scope) -> Handler | None:
         """Offer the short way (`sonar.serve.lane`) to an upload whose credentials were right before."""
-        request = Request(scope)
-        try:
-            endpoint, argument = route(scope, self._framed_path)
-            parameters = parameters_of(scope["query_string"])
-            check_media_type(endpoint, parameters, header(scope, b"content-type"))
-        except Refusal:
+        media_type = header(scope, b"content-type")
+        found = short_route(scope["path"], scope["query_string"], media_type, self._framed_path)
+        if found is None or found[0].senders is not None:
             return None
-        request.endpoint = endpoint.name
-        if endpoint.senders is not None:
-            return None
+        endpoint, argument, parameters = found
+        request = Request(scope, endpoint.name)
         if self._identities is not None:
-            credentials = basic_credentials(header(scope, b"authorization"))
-            identity = self._identities.remembered(*credentials, request.remote) if credentials else None
+            identity = self._identities.remembered(header(scope, b"authorization"), request.remote)
             request.clusters = self._clusters_of_identity(identity) if identity is not None else frozenset()
             if request.clusters is not None and not request.clusters:
                 return None
@@ -208,9 +203,10 @@ class IngestApp:
             return None
         if self._resolved_by is not self.rules:
             self._resolved, self._resolved_by = {}, self.rules
-        if identity not in self._resolved:
-            self._resolved[identity] = identity.may_write(self.rules.aliases)
-        return self._resolved[identity]
+        known = self._resolved.get(identity.name)
+        if known is None or known[0] is not identity:
+            known = self._resolved[identity.name] = identity, identity.may_write(self.rules.aliases)
+        return known[1]
 
     async def _senders(
         self, named_in: Callable[[bytes], Sequence[Credentials]], scope: Scope, body: bytes
@@ -264,7 +260,7 @@ class IngestApp:
         return self._headers.get(status, [])
 
     def _enter(self, request: Request, status: int, reason: str) -> None:
-        """Enter a refusal into the ledger of the cluster that it is about, if that is known."""
+        """Enter a refusal into the ledger, if it is known which cluster it is about."""
         cluster = request.cluster or self._claimed(request.scope)
         if cluster and request.endpoint:
             host, dropped = (request.taken.host, request.taken.dropped) if request.taken is not None else ("", 0)
@@ -272,11 +268,10 @@ class IngestApp:
             self._books.refused(ClusterName(cluster), host, place, status, reason, request.remote, dropped=dropped)
 
     def _claimed(self, scope: Scope) -> str:
-        """Return the cluster that an unproven sender says it is, if that is one that we have data of."""
+        """Return the cluster that an unproven sender says it is; none if that can be no cluster's name."""
         credentials = basic_credentials(header(scope, b"authorization"))
         try:
             named = parameters_of(scope["query_string"]).get("cluster", [""])[0]
-            cluster = resolve_cluster(credentials[0] if credentials else named, self.rules.aliases)
+            return resolve_cluster(credentials[0] if credentials else named, self.rules.aliases)
         except (Refusal, BadNameError):
             return ""
-        return cluster if self._books.knows(cluster) else ""

@@ -2,7 +2,8 @@
 
 The line of an accepted post goes with the post's own records. Refused posts are counted together, by cluster, place,
 status and reason, and written once in a while, as soon as the store can be written; so are signs of life and the times
-in which no upload could be taken. What waits to be written is bounded.
+in which no upload could be taken. What waits to be written is bounded, and so is what those can make us write whose
+cluster we have never seen.
 """
 
 import asyncio
@@ -23,14 +24,18 @@ from sonar.store.ledger import (
     event_line,
     last_event,
     server_path,
+    stranger_line,
+    strangers_path,
 )
 from sonar.store.store import Store, StoreUnavailableError
+from sonar.times import HOUR
 
 __all__ = ["Books"]
 
 _TICK_S = 1.0
 _GATHER_S = 20.0  # like refusals within this time share a line
 _MOST_KINDS = 4096  # of refusals that wait to be written
+_MOST_STRANGERS = 256  # lines an hour for clusters without data
 _LONGEST_WHY = 300
 
 _Kind = tuple[ClusterName, str, str, int, str]  # cluster, host, endpoint, status, why
@@ -45,6 +50,7 @@ class Books:
         self._clock = clock
         self._known: set[str] = set()  # clusters
         self._refused: dict[_Kind, Arrival] = {}
+        self._strangers = (0, 0)  # the hour, and how many kinds of refusals of clusters without data came in it
         self._refusing_since = 0
         self._refusing_why = ""
         self._events: list[ServerEvent] = []
@@ -101,11 +107,17 @@ class Books:
             remote = remote if remote == before.remote else ""
             posts, dropped = before.posts + 1, before.dropped + dropped
             self._refused[kind] = replace(before, posts=posts, until=now, dropped=dropped, remote=remote)
-        elif len(self._refused) < _MOST_KINDS:
+        elif len(self._refused) < _MOST_KINDS and (self.knows(cluster) or self._has_room(now)):
             why = kind[-1]
             self._refused[kind] = Arrival(
                 now, cluster, host, endpoint, status, dropped=dropped, why=why, until=now, remote=remote
             )
+
+    def _has_room(self, now: int) -> bool:
+        """Whether there may be one more line for a cluster without data."""
+        hour, count = self._strangers
+        self._strangers = (now // HOUR, count + 1 if hour == now // HOUR else 1)
+        return self._strangers[1] <= _MOST_STRANGERS
 
     def begin(self) -> None:
         """Write that the server has started, or leave that for later where nothing can be written."""
@@ -154,8 +166,12 @@ class Books:
             path = server_path(event.at)
             lines[path] = lines.get(path, b"") + event_line(event)
         for arrival in due.values():
-            path = arrivals_path(ClusterName(arrival.cluster), utc_day(arrival.at))
-            lines[path] = lines.get(path, b"") + arrival_line(arrival)
+            cluster = ClusterName(arrival.cluster)
+            if self.knows(cluster):
+                path, line = arrivals_path(cluster, utc_day(arrival.at)), arrival_line(arrival)
+            else:  # its directory would make the cluster a known one
+                path, line = strangers_path(arrival.at), stranger_line(arrival)
+            lines[path] = lines.get(path, b"") + line
         for kind in due:
             del self._refused[kind]
         events, self._events = self._events, []

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import faulthandler
 import logging
 import os
 from collections.abc import Mapping
@@ -10,7 +9,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sonar import log
+from sonar import log, notify
 from sonar.config.aliases import read_aliases
 from sonar.config.clusters import aliases_of
 from sonar.config.settings import Ingest, load_settings
@@ -32,13 +31,13 @@ def run(options: argparse.Namespace) -> int:
     """Take uploads until told to stop; return the exit status. Raise SonarError if it cannot begin."""
     from sonar.ingest.app import IngestApp
     from sonar.ingest.books import Books
+    from sonar.ingest.canary import Canary
     from sonar.ingest.counts import exposition
     from sonar.ingest.health import facts_of, gauges_of
     from sonar.serve.server import Limits, TlsFiles, listeners_of, serve
     from sonar.store.store import Store
 
     log.setup("infiltrate", verbose=options.verbose)
-    faulthandler.enable()  # the watchdog's SIGABRT leaves in the journal where the process hung
     tls = TlsFiles.find(options.tls_cert, options.tls_key, options.tls_client_ca)
     identities = _identities(options, by_certificate=tls is not None and tls.client_ca is not None)
     if identities is not None and identities.warning:
@@ -84,8 +83,12 @@ def run(options: argparse.Namespace) -> int:
             app.rules, aliases=aliases, topic_prefixes=prefixes, csv_day=now.csv_day, json_day=now.json_day
         )
 
-    async def healthy() -> bool:
-        return store.healthy() and (consumer is None or consumer.alive)
+    canary = Canary(options.data, store, patience_s=0.8 * (notify.watchdog_period() or 15.0))
+
+    async def ailment() -> str | None:
+        if consumer is not None and not consumer.alive:
+            return "the consumer of Kafka has died"
+        return await canary.ailment()
 
     is_closed = False
 
@@ -103,7 +106,7 @@ def run(options: argparse.Namespace) -> int:
             listeners,
             name="infiltrate",
             status=app.status,
-            healthy=healthy,
+            ailment=ailment,
             tls=tls,
             on_reload=reload,
             on_stop=stop,
@@ -112,7 +115,7 @@ def run(options: argparse.Namespace) -> int:
             port_file=options.port_file,
             on_refused=app.note_refusal,
             work=books.keep,
-            facts=lambda: facts_of(store),
+            facts=lambda: facts_of(store, canary),
             short=app.short,
             metrics=lambda: exposition(app.counts, gauges_of(store)),
         )

@@ -2,17 +2,19 @@
 
 from collections.abc import Mapping
 
+from sonar.ingest.canary import Canary
 from sonar.store.store import Store
 from sonar.times import iso_text
 
 __all__ = ["facts_of", "gauges_of"]
 
 
-def facts_of(store: Store) -> Mapping[str, object]:
-    """Return what `/ready` tells: when something was last made durable, and how much room there is."""
-    last = store.last_durable
+def facts_of(store: Store, canary: Canary) -> Mapping[str, object]:
+    """Return what `/ready` tells: when a record was last made durable, and came back; how much room there is."""
+    last, returned = store.last_durable, canary.last
     return {
         "last_durable": iso_text(int(last)) if last is not None else None,
+        "last_canary": iso_text(int(returned)) if returned is not None else None,
         "disk_free_bytes": store.free_bytes(),
         "disk_reserve_bytes": store.reserve_bytes,
         "backlog_bytes": store.backlog_bytes,

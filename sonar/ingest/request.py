@@ -11,7 +11,7 @@ from sonar.names import ClusterName
 from sonar.serve.gate import Scope
 from sonar.serve.sockets import LOCAL, address_of
 
-__all__ = ["Request", "check_media_type", "header", "parameters_of", "route"]
+__all__ = ["Request", "check_media_type", "header", "parameters_of", "route", "short_route"]
 
 _LONGEST_KEPT = 200  # of query strings, which seldom differ
 
@@ -63,6 +63,26 @@ class Request:
                 "SONAR_DROPPED": self.taken.dropped,
             }
         return fields
+
+
+def short_route(
+    path: str, query: bytes, media_type: bytes | None, framed_path: str
+) -> tuple[Endpoint, str, Parameters] | None:
+    """Return the endpoint of a POST, the argument in its path, and its parameters; None if it would be refused."""
+    return _short_routed(path, query, media_type, framed_path) if len(query) < _LONGEST_KEPT else None
+
+
+@lru_cache(1024)
+def _short_routed(
+    path: str, query: bytes, media_type: bytes | None, framed_path: str
+) -> tuple[Endpoint, str, Parameters] | None:
+    try:
+        endpoint, argument = route({"method": "POST", "path": path}, framed_path)
+        parameters = parameters_of(query)
+        check_media_type(endpoint, parameters, media_type)
+    except Refusal:
+        return None
+    return endpoint, argument, parameters
 
 
 def route(scope: Scope, framed_path: str = "") -> tuple[Endpoint, str]:

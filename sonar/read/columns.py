@@ -33,6 +33,7 @@ __all__ = [
     "Source",
     "covered",
     "digest_of",
+    "forget_columns",
     "open_columns",
     "repeated",
 ]
@@ -305,6 +306,11 @@ def open_columns(path: Path, identity: Identity | None = None) -> ColumnsFile | 
     except (OSError, ValueError):  # of which ArrowInvalid is one
         return None
     return opened if opened.identity == identity else None
+
+
+def forget_columns() -> None:
+    """Give up the memory that opened columns take."""
+    _opened.cache_clear()
 
 
 @lru_cache(maxsize=512)

@@ -28,6 +28,8 @@ __all__ = ["read_envelopes"]
 
 _VERSION = re.compile(r"(\d+)\.(\d+)")
 
+_TYPES = frozenset({"", "sample"})  # where the type is missing, the file's name has told it
+
 # Up to this version `cpu_util` was a fraction, from then on a percentage.
 _FIRST_WITH_PERCENT = (0, 16)
 
@@ -50,7 +52,10 @@ def _samples(envelope: Any) -> list[dict[str, Any]]:
         raise BadShapeError("no-envelope")
     if "errors" in envelope:
         raise BadShapeError("both-data-and-errors" if "data" in envelope else "error-record")
-    attributes = object_of(object_of(envelope, "data"), "attributes")
+    data = object_of(envelope, "data")
+    if text_of(data, "type") not in _TYPES:
+        raise BadShapeError("other-type")  # such as a node's description, whose `node` and `time` are no heartbeat
+    attributes = object_of(data, "attributes")
     time = parse_instant(text_of(attributes, "time"))
     if time is None:
         raise BadShapeError("bad-time")

@@ -306,7 +306,7 @@ JOBS = Topic(
         Column("requested", "text", "resources asked for, `key=value,…`"),
         Column("allocated", "text", "resources given"),
         Column("alloc_tres", "text", "the same, as the accounting has it"),
-        Column("req_cpus", "whole", "CPUs asked for"),
+        Column("req_cpus", "whole", "CPUs asked for, on all nodes together"),
         Column("req_nodes", "whole", "nodes asked for"),
         Column("req_mem_kib", "number", "memory asked for on each node"),
         Column("suspended_s", "number", "time suspended"),

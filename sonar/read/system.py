@@ -95,7 +95,8 @@ def _with_tag(data: bytes, tag: bytes) -> bytes:
     if is_json(data):
         return data
     lines = [line for line in data.split(b"\n") if tag + b"=" in line]
-    return b"\n".join(lines) if all(_RECORD_START.match(line) for line in lines) else data
+    whole = all(_RECORD_START.match(line) and line.count(b'"') % 2 == 0 for line in lines)
+    return b"\n".join(lines) if whole else data  # a record may go on in the next line
 
 
 def _no_rows(_system: _System) -> Iterator[dict[str, Any]]:

@@ -124,6 +124,7 @@ class TopicScan:
             files = self._files_of(topic, window.start if low is None else low, window.end if high is None else high)
         else:
             files = [(path, "") for path in self._data if not named or topic.host_of(path) is not None]
+            files.sort(key=lambda file: file[0].suffix != ".json")
         rows: list[Row] = []
         told: set[tuple[Any, Any]] = set()  # hosts and instants of messages: records that tell less do not count
         for path, _host in files:

@@ -7,14 +7,15 @@ from datetime import date
 from pathlib import Path
 
 from sonar.errors import SonarError
+from sonar.read.sources import note_days
 
-__all__ = ["file_of_host", "files_of_days", "is_json", "read_bytes"]
+__all__ = ["directories_of_days", "file_of_host", "files_of_days", "is_json", "read_bytes"]
 
 _OBJECT = re.compile(rb"^[ \t\r]*\{", re.MULTILINE)
 
 
-def files_of_days(root: Path, first: int, last: int) -> Iterator[Path]:
-    """Yield the files in the directories YYYY/MM/DD of these days (proleptic ordinals), day by day."""
+def directories_of_days(root: Path, first: int, last: int) -> Iterator[Path]:
+    """Yield the directories YYYY/MM/DD that there may be of these days (proleptic ordinals), day by day."""
     # `--from 1-1-1` is an honest way to ask for everything: look only into the years that there are.
     years = [int(name) for name in _listed(root) if re.fullmatch("[0-9]{4}", name) and name != "0000"]
     if not years:
@@ -23,7 +24,13 @@ def files_of_days(root: Path, first: int, last: int) -> Iterator[Path]:
     last = min(last, date(max(years), 12, 31).toordinal())
     for ordinal in range(first, last + 1):
         day = date.fromordinal(ordinal)
-        directory = root / f"{day.year:04}" / f"{day.month:02}" / f"{day.day:02}"
+        yield root / f"{day.year:04}" / f"{day.month:02}" / f"{day.day:02}"
+
+
+def files_of_days(root: Path, first: int, last: int) -> Iterator[Path]:
+    """Yield the files in the directories of these days, day by day."""
+    note_days(str(root), first, last)
+    for directory in directories_of_days(root, first, last):
         try:
             entries = [entry for entry in os.scandir(directory) if entry.is_file()]
         except (FileNotFoundError, NotADirectoryError):

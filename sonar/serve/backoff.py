@@ -40,6 +40,8 @@ class Backoff:
 
     def pause_s(self, source: str, user: str) -> float:
         """Return how long from now nothing is to be checked for a user from a source; 0: check it."""
+        if not self._records:
+            return 0.0
         now = self._clock()
         source = _network(source)
         until = self._until((source, user))

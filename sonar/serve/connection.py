@@ -21,6 +21,7 @@ from sonar.serve.tls import client_names
 if TYPE_CHECKING:
     import asyncio
     import socket
+    import ssl
     from collections.abc import Iterator
 
 __all__ = ["BoundedProtocol", "Server"]
@@ -45,6 +46,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.client_names: tuple[str, ...] = ()  # in the certificate that the client has shown
         self._in_headers = False
         self._header_bytes = 0
+        self._is_last = False  # the request that is served, or the next one
 
     def connection_made(self, transport: "asyncio.Transport") -> None:  # type: ignore[override]
         """Take a new connection, or close it if there are too many."""
@@ -83,8 +85,10 @@ class BoundedProtocol(HttpToolsProtocol):
         is_first = before is None or before.response_complete
         if is_first and isinstance(app, Gate) and (cycle := open_lane(self, app)) is not None:
             self.cycle = cycle  # type: ignore[assignment]
-            return
-        super().on_headers_complete()
+        else:
+            super().on_headers_complete()
+        if self._is_last and self.cycle is not None:
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         """Take a part of a body."""
@@ -124,6 +128,15 @@ class BoundedProtocol(HttpToolsProtocol):
         self.waiting_since = time.monotonic()
         super().on_response_complete()
 
+    def retire(self) -> None:
+        """Close the connection after the request that it serves; one that has brought none yet may bring one."""
+        cycle: Any = self.cycle
+        self._is_last = True
+        if cycle is not None and not cycle.response_complete:
+            cycle.keep_alive = False
+        elif cycle is not None and not self._in_headers:
+            self.transport.close()
+
     def close_if_idle(self, now: float) -> None:
         """Close the connection if its client has been silent, or has stammered, for too long."""
         cycle: Any = self.cycle
@@ -141,6 +154,7 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, started: "asyncio.Event") -> None:
         super().__init__(config)
         self._started_event = started
+        self._sockets: list[socket.socket] = []
 
     @contextmanager
     def capture_signals(self) -> "Iterator[None]":
@@ -149,23 +163,49 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: "list[socket.socket] | None" = None) -> None:
         """Begin to accept, and tell."""
+        BoundedProtocol.most = _most_connections()
+        self._sockets = sockets or []
+        self.servers = await self._accept()
+        self.started = True
+        self._started_event.set()
+
+    async def renew(self, context: "ssl.SSLContext") -> None:
+        """Accept with another TLS context from now on; who has shown a certificate must show it anew.
+
+        May raise OSError. It is another context because authorities, and lists of what was revoked, can be put into
+        one, but not taken out of it.
+        """
+        if self.should_exit:
+            return
+        before, self.config.ssl = self.servers, context
+        self.servers = await self._accept()
+        for server in before:
+            server.close()
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, BoundedProtocol) and connection.client_names:
+                connection.retire()
+
+    async def _accept(self) -> "list[asyncio.Server]":
+        """Accept on all sockets with the context that there is now."""
         import asyncio
 
-        BoundedProtocol.most = _most_connections()
         loop, config = asyncio.get_running_loop(), self.config
         handshake_s = HANDSHAKE_S if config.ssl is not None else None
 
         def create_protocol() -> BoundedProtocol:
             return BoundedProtocol(config=config, server_state=self.server_state, app_state={})
 
-        self.servers = [
+        # A server closes its socket when it ends. Of one that is shared, a successor takes over all that waits.
+        return [
             await loop.create_server(
-                create_protocol, sock=one, ssl=config.ssl, backlog=config.backlog, ssl_handshake_timeout=handshake_s
+                create_protocol,
+                sock=one.dup(),
+                ssl=config.ssl,
+                backlog=config.backlog,
+                ssl_handshake_timeout=handshake_s,
             )
-            for one in sockets or ()
+            for one in self._sockets
         ]
-        self.started = True
-        self._started_event.set()
 
     async def shutdown(self, sockets: "list[socket.socket] | None" = None) -> None:
         """Stop accepting, serve what has arrived, close."""

@@ -24,6 +24,7 @@ __all__ = ["Identities", "Identity", "Role", "TooBusyError", "TooManyFailuresErr
 
 _THREADS = 2
 _MOST_WAITING = 256
+_MOST_HEADERS = 4096
 
 
 class TooBusyError(SonarError):
@@ -49,6 +50,7 @@ class Identities:
         self._hashed: dict[str, Hash] = {}
         self._nobody: Hash | None = None  # what is checked for a user that there is not; None: nothing is hashed
         self._known: dict[str, bytes] = {}  # user -> digest of the right password
+        self._headers: dict[bytes, str] = {}  # digest of a header with the right password -> user
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="scrypt")
         self._checks: dict[bytes, asyncio.Future[Identity | None]] = {}
         self._adopt(entries)
@@ -104,11 +106,21 @@ class Identities:
             self._known[user] = self._digest(user, password)
         return who.get(user) if right else None
 
-    def remembered(self, user: str, password: str, source: str = "") -> Identity | None:
-        """Return who that is if `verify` would not have to work or wait to say so; None if it would."""
-        if self._remembers(user, password) and not self._backoff.pause_s(source, user):
-            return self._who.get(user)
-        return None
+    def remembered(self, header: bytes | None, source: str = "") -> Identity | None:
+        """Return who an Authorization header names if `verify` would not have to work or wait to say so, else None."""
+        if header is None:
+            return None
+        digest = hashlib.blake2b(header, digest_size=32, key=self._key).digest()
+        user = self._headers.get(digest)
+        if user is None:
+            credentials = basic_credentials(header)
+            if credentials is None or not self._remembers(*credentials):
+                return None
+            user = credentials[0]
+            if len(self._headers) >= _MOST_HEADERS:
+                self._headers.clear()
+            self._headers[digest] = user
+        return None if self._backoff.pause_s(source, user) else self._who.get(user)
 
     async def verify(self, user: str, password: str, source: str = "") -> Identity | None:
         """Return who that is, None if the password is wrong, without holding up the event loop.
@@ -160,7 +172,7 @@ class Identities:
         costs = Counter(secret.cost for secret in hashed.values())
         # As dear as most: files whose hashes cost differently cannot be hidden behind one of them.
         self._nobody = Hash(*costs.most_common(1)[0][0], secrets.token_bytes(16), b"\0" * 32) if costs else None
-        self._who, self._hashed, self._known = who, hashed, known
+        self._who, self._hashed, self._known, self._headers = who, hashed, known, {}
 
 
 def basic_credentials(header: bytes | None) -> tuple[str, str] | None:

@@ -9,6 +9,7 @@ and has the answer sent sooner or later. What a request may take is bounded here
 import logging
 import time
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 from sonar.serve.gate import Gate, Scope, response_bytes
@@ -24,6 +25,8 @@ Handler = Callable[[bytes, Answer], None]
 
 _LONGEST_BODY = 128 << 10
 _MOST_HEADERS = 32
+
+_response = lru_cache(64)(response_bytes)  # most are the same within a second
 
 _log = logging.getLogger(__name__)
 
@@ -75,10 +78,10 @@ class ShortCycle:
             return
         self.keep_alive = self.keep_alive and not self._gate.draining
         connection = self._connection
-        fields = [*connection.server_state.default_headers, *headers]
+        fields = (*connection.server_state.default_headers, *headers)
         if not self.keep_alive:
-            fields.append((b"connection", b"close"))
-        connection.transport.write(response_bytes(status, body, fields))
+            fields = (*fields, (b"connection", b"close"))
+        connection.transport.write(_response(status, body, fields))
         if self.keep_alive:
             connection.on_short_response()
         else:

@@ -21,7 +21,7 @@ from sonar.errors import SonarError, UsageError
 from sonar.log import Event, Throttle, about
 from sonar.serve.gate import App, Gate, Limits, Scope
 from sonar.serve.sockets import Listener, listeners_of, parse_address, write_port_file
-from sonar.serve.tls import TlsFiles, renew, tls_context
+from sonar.serve.tls import TlsFiles, tls_context
 
 if TYPE_CHECKING:
     import ssl
@@ -45,9 +45,10 @@ def serve(
     *,
     name: str,
     status: Callable[[], str],
-    healthy: Callable[[], Awaitable[bool]],
+    ailment: Callable[[], Awaitable[str | None]],
     tls: TlsFiles | None = None,
     on_reload: Callable[[], None] | None = None,
+    on_drain: Callable[[], None] = lambda: None,
     on_stop: Callable[[], Awaitable[None]] | None = None,
     obstacle: Callable[[], str | None] = lambda: None,
     limits: Limits | None = None,
@@ -60,19 +61,19 @@ def serve(
 ) -> int:
     """Serve `app` on all listeners until told to stop; return the exit status.
 
-    `status` gives the line that `systemctl status` shows; `healthy` is the check that feeds the watchdog; `on_reload`
-    raises SonarError if what it read is bad, after it has changed nothing; `on_stop` is awaited after the last
-    answer; `work` runs beside the requests and is cancelled before `on_stop`. For `obstacle`, `on_refused`, `facts`
-    and `metrics` see `sonar.serve.gate`, for `short` `sonar.serve.lane`.
+    service = _Service(name, listeners, status, ailment, context, tls, on_reload, on_drain, on_stop, port_file, work)
     """
     if not listeners:
         raise UsageError("nothing to listen on: no socket was passed by systemd, and none is given by an option")
     if any(one.tls for one in listeners) and tls is None:
         raise UsageError("a TLS socket needs a certificate: --tls-cert and --tls-key")
+    import faulthandler
+
     import uvloop
 
+    faulthandler.enable()  # the watchdog's SIGABRT leaves in the journal where each thread hung
     context = tls_context(tls) if tls is not None else None
-    service = _Service(name, listeners, status, healthy, context, tls, on_reload, on_stop, port_file, work)
+    service = _Service(name, listeners, status, ailment, context, tls, on_reload, on_drain, on_stop, port_file, work)
     gate = Gate(app, limits or Limits(), obstacle, on_refused, facts, metrics, short)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(service.run(gate))
@@ -84,10 +85,11 @@ class _Service:
         name: str,
         listeners: Sequence[Listener],
         status: Callable[[], str],
-        healthy: Callable[[], Awaitable[bool]],
+        ailment: Callable[[], Awaitable[str | None]],
         context: "ssl.SSLContext | None",
         tls: TlsFiles | None,
         on_reload: Callable[[], None] | None,
+        on_drain: Callable[[], None],
         on_stop: Callable[[], Awaitable[None]] | None,
         port_file: Path | None,
         work: Callable[[], Coroutine[None, None, None]] | None,
@@ -95,10 +97,11 @@ class _Service:
         self._name = name
         self._listeners = listeners
         self._status = status
-        self._healthy = healthy
+        self._ailment = ailment
         self._context = context
         self._tls = tls
         self._on_reload = on_reload
+        self._on_drain = on_drain
         self._on_stop = on_stop
         self._port_file = port_file
         self._work = work
@@ -108,12 +111,18 @@ class _Service:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        reload = asyncio.Event()
+        loop.add_signal_handler(signal.SIGHUP, reload.set)
 
         servers = await self._start(gate)
         tasks = [
             asyncio.create_task(task)
-            for task in (self._tell_status(gate.obstacle), self._feed_watchdog(), _sweep(servers))
+            for task in (
+                self._tell_status(gate.obstacle),
+                self._feed_watchdog(),
+                _sweep(servers),
+                self._reload_when_told(reload, [server for server, _ in servers]),
+            )
         ]
         if self._work is not None:
             tasks.append(asyncio.create_task(self._work()))
@@ -125,6 +134,7 @@ class _Service:
         await stop.wait()
         gate.draining = True
         notify.stopping("draining")
+        self._on_drain()
         for server, _ in servers:
             server.should_exit = True
         await asyncio.gather(*(running for _, running in servers))
@@ -160,17 +170,24 @@ class _Service:
                 servers.append((server, running))
         return servers
 
-    def _reload(self) -> None:
+    async def _reload_when_told(self, told: asyncio.Event, servers: "Sequence[Server]") -> None:
+        while True:
+            await told.wait()
+            told.clear()
+            await self._reload(servers)
+
+    async def _reload(self, servers: "Sequence[Server]") -> None:
         notify.reloading()
         begun = time.monotonic()
         try:
-            if self._tls is not None:
-                tls_context(self._tls)  # all or nothing: a bad certificate must be seen before anything changes
+            # All or nothing: a bad certificate must be seen before anything changes.
+            context = tls_context(self._tls) if self._tls is not None else None
             if self._on_reload is not None:
                 self._on_reload()
-            if self._context is not None and self._tls is not None:
-                renew(self._context, self._tls)
-        except SonarError as error:
+            for server in servers:
+                if context is not None and server.config.ssl is not None:
+                    await server.renew(context)
+        except (SonarError, OSError) as error:
             _log.error("reload failed, keeping what was loaded before: %s", error, extra=about(Event.RELOAD_FAILED))
             notify.ready(f"reload failed: {error}")
             return
@@ -190,17 +207,18 @@ class _Service:
     async def _feed_watchdog(self) -> None:
         period = notify.watchdog_period()
         while period is not None:
+            begun = time.monotonic()
             try:
                 async with asyncio.timeout(period):
-                    is_well = await self._healthy()
+                    ailment = await self._ailment()
             except TimeoutError:
-                is_well = False
-            if is_well:
+                ailment = f"it has no answer within {period:g} s"
+            if ailment is None:
                 notify.watchdog()
             else:
-                text = "%s fails its check of itself, not feeding the watchdog"
-                _log.warning(text, self._name, extra=about(Event.SELF_CHECK_FAILED))
-            await asyncio.sleep(period)
+                text = "%s fails its check of itself, not feeding the watchdog: %s"
+                _log.warning(text, self._name, ailment, extra=about(Event.SELF_CHECK_FAILED))
+            await asyncio.sleep(max(0.0, begun + period - time.monotonic()))
 
 
 def _tell_obstacle(before: str | None, now: str | None) -> str | None:

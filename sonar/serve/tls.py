@@ -15,7 +15,7 @@ from sonar.errors import SonarError, UsageError
 if TYPE_CHECKING:
     from asyncio import BaseTransport
 
-__all__ = ["TlsFiles", "client_names", "renew", "tls_context"]
+__all__ = ["TlsFiles", "client_names", "tls_context"]
 
 _CRL_MARK = b"-----BEGIN X509 CRL-----"
 
@@ -53,20 +53,12 @@ def tls_context(files: TlsFiles) -> ssl.SSLContext:
     """Return a server's context for TLS 1.2 and newer; raise SonarError if the files cannot be used."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.num_tickets = 0  # a seventh of a handshake, and clients that come once in minutes do not resume
     context.set_alpn_protocols(["http/1.1"])
     _load(context, files)
     if files.client_ca is not None:
         _check_clients(context, files.client_ca)
     return context
-
-
-def renew(context: ssl.SSLContext, files: TlsFiles) -> None:
-    """Make new connections of `context` use what the files hold now; raise SonarError and change nothing if bad.
-
-    The authorities for clients stay what they were: a context can be given further ones, but none can be taken away.
-    """
-    tls_context(files)  # a certificate that does not fit its key would leave half of it in the context
-    _load(context, files)
 
 
 def client_names(transport: "BaseTransport") -> tuple[str, ...]:

@@ -28,7 +28,7 @@ __all__ = ["Distributor"]
 
 CHECKPOINT_S = 5.0
 _RETRY_S = 0.5
-_GATHER_S = 0.05  # between rounds, so that there is something to put together
+_GATHER_S = 0.2  # between rounds, so that there is something to put together
 _ROUND_BYTES = 8 << 20
 _OPEN_FILES = 512
 _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}  # the next file would fare no better
@@ -52,6 +52,7 @@ class Distributor:
         self._pending_end = self._position  # where the round ends
         self._done_bytes_before = 0  # at the checkpoint
         self._files: dict[str, int] = {}  # open files
+        self._lengths: dict[str, int] = {}  # of these
         self._torn: dict[str, int] = {}  # files with a part of an append at the end -> length without it
         self._touched: set[str] = set()  # since the checkpoint, as the next two
         self._new_directories: set[Path] = set()
@@ -204,7 +205,7 @@ class Distributor:
             if (whole := self._torn.get(path)) is not None:
                 os.ftruncate(descriptor, whole)
                 del self._torn[path]
-            length = os.fstat(descriptor).st_size
+            length = os.fstat(descriptor).st_size if is_first else self._lengths[path]
             if is_first and length and os.pread(descriptor, 1, length - 1) != b"\n":
                 data = b"\n" + data  # the line of an older writer has no end: ours must not be joined to it
             self._touched.add(path)
@@ -213,6 +214,7 @@ class Distributor:
             except OSError:
                 self._torn[path] = length
                 raise
+            self._lengths[path] = length + len(data)
         except OSError as error:
             error.filename = path
             raise
@@ -243,6 +245,7 @@ class Distributor:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
         self._files.clear()
+        self._lengths.clear()
 
     # Segments --------------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
     CLUSTER/YYYY/MM/DD/0+arrivals.jsonl     posts of a cluster, by the day (UTC) of their arrival
     .server/YYYY-MM.jsonl                   the server itself: up, alive, refusing, down
+    .server/strangers-YYYY-MM.jsonl         refused posts of clusters that there are no data of
 
 JSON lines, appended and never rewritten; sonar-data(5) lists their keys. A line of an accepted post is part of the same
 entry of the spool as the post's records, so that one is there exactly if the other is. No reader of data takes a name
@@ -31,8 +32,11 @@ __all__ = [
     "last_event",
     "read_arrivals",
     "read_server_events",
+    "read_strangers",
     "server_intervals",
     "server_path",
+    "stranger_line",
+    "strangers_path",
 ]
 
 ALIVE_S = 60
@@ -111,19 +115,40 @@ def server_path(instant: int) -> str:
     return f"{SERVER_DIRECTORY}/{day_of(instant):%Y-%m}.jsonl"
 
 
+def strangers_path(instant: int) -> str:
+    """Return the ledger of refused posts of clusters without data at an instant, below the data root."""
+    return f"{SERVER_DIRECTORY}/strangers-{day_of(instant):%Y-%m}.jsonl"
+
+
 def arrival_line(arrival: Arrival) -> bytes:
     """Return the line of an arrival; what has its usual value is left out."""
+    return orjson.dumps(_fields(arrival), option=orjson.OPT_APPEND_NEWLINE)
+
+
+def stranger_line(arrival: Arrival) -> bytes:
+    """Return the line of refused posts of a cluster without data."""
+    return orjson.dumps({"cluster": arrival.cluster, **_fields(arrival)}, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _fields(arrival: Arrival) -> dict[str, str | int]:
     line: dict[str, str | int] = {"at": _at(arrival.at), "host": arrival.host, "endpoint": arrival.endpoint}
     line["status"] = arrival.status
-    for key in ("records", "bytes", "span", "dropped", "why", "remote"):
-        if value := getattr(arrival, key):
-            line[key] = value
+    if arrival.records:
+        line["records"], line["bytes"] = arrival.records, arrival.bytes
+    if arrival.span:
+        line["span"] = arrival.span
+    if arrival.dropped:
+        line["dropped"] = arrival.dropped
+    if arrival.why:
+        line["why"] = arrival.why
+    if arrival.remote:
+        line["remote"] = arrival.remote
     if arrival.records:
         line["late"] = arrival.late
     if arrival.posts != 1:
         line["posts"] = arrival.posts
         line["until"] = iso_text(arrival.until)
-    return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+    return line
 
 
 _at = lru_cache(256)(iso_text)  # many posts come in one second
@@ -142,12 +167,27 @@ def event_line(event: ServerEvent) -> bytes:
 def read_arrivals(root: Path, cluster: ClusterName, start: int, end: int) -> Iterator[Arrival]:
     """Iterate over what arrived from `start` up to `end`, as it came; lines that cannot be read are left out.
 
-    `root` is the data root. Raise SonarError if a ledger is there and cannot be read.
+    Last comes what was refused before there were data of the cluster. `root` is the data root. Raise SonarError if a
+    ledger is there and cannot be read.
     """
     for ordinal in range(day_of(start).toordinal(), day_of(max(start, end - 1)).toordinal() + 1):
         day = day_of((ordinal - day_of(0).toordinal()) * DAY)
         for line in _lines(root / arrivals_path(cluster, f"{day:%Y/%m/%d}")):
             arrival = _arrival(line, cluster)
+            if arrival is not None and start <= arrival.at < end:
+                yield arrival
+    yield from (arrival for arrival in read_strangers(root, start, end) if arrival.cluster == cluster)
+
+
+def read_strangers(root: Path, start: int, end: int) -> Iterator[Arrival]:
+    """Iterate over refused posts of clusters without data from `start` up to `end`; raise as `read_arrivals`.
+
+    What the name of the cluster is worth is unknown: whoever posted has said it, and has proved nothing.
+    """
+    first, last = (f"strangers-{day_of(instant):%Y-%m}.jsonl" for instant in (start, max(start, end - 1)))
+    for path in sorted((root / SERVER_DIRECTORY).glob("strangers-[0-9][0-9][0-9][0-9]-[0-9][0-9].jsonl")):
+        for line in _lines(path) if first <= path.name <= last else ():
+            arrival = _arrival(line, _text(_object(line), "cluster"))
             if arrival is not None and start <= arrival.at < end:
                 yield arrival
 

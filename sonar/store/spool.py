@@ -34,6 +34,7 @@ SEGMENT_BYTES = 16 << 20
 _BATCH_BYTES = 64 << 20
 _PROBE = bytes(64 << 10)
 _RETRY_S = 0.5
+_ROUND_S = 0.002  # at least, from the begin of a round to that of the next: more posts share it, fewer threads wake
 _CRC_BYTES = 5 << 10
 
 T = TypeVar("T")
@@ -76,6 +77,8 @@ class Spool(Generic[T]):
         self._queue: deque[tuple[bytes, T]] = deque()
         self._condition = threading.Condition()
         self._closing = False
+        self._idle = False
+        self._began = 0.0  # the last round
         self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
 
     def start(self) -> None:
@@ -88,7 +91,8 @@ class Spool(Generic[T]):
         with self._condition:
             self._queue.append((entry, waiter))
             self.waiting_bytes += len(entry)
-            self._condition.notify()
+            if self._idle:
+                self._condition.notify()
 
     def close(self) -> None:
         """Write what is queued and end."""
@@ -118,7 +122,7 @@ class Spool(Generic[T]):
     def _run(self) -> None:
         self._probe()
         while (batch := self._next_batch()) is not None:
-            self.busy_since = time.monotonic()
+            self.busy_since = self._began = time.monotonic()
             if batch:
                 error = self._attempt(b"".join([entry for entry, _ in batch]))
                 self._settled([waiter for _, waiter in batch], error)
@@ -132,9 +136,14 @@ class Spool(Generic[T]):
         """Return whoever waits; an empty list when it is time to probe; None at the end."""
         with self._condition:
             while not self._queue and not self._closing:
+                self._idle = True
                 woken = self._condition.wait(None if self.obstacle is None else _RETRY_S)
+                self._idle = False
                 if not woken and not self._queue:
                     return []
+        if (early := self._began + _ROUND_S - time.monotonic()) > 0:
+            time.sleep(early)
+        with self._condition:
             batch, size = [], 0
             while self._queue and size < _BATCH_BYTES:
                 batch.append(self._queue.popleft())

@@ -42,6 +42,7 @@ class Store:
     def __init__(self, root: Path, *, sync: bool = True, reserve_bytes: int = 0) -> None:
         self._root = root
         self.reserve_bytes = reserve_bytes
+        self._lives_at = 0.0  # when both threads were last seen alive
         self._room: tuple[float, int] = (0.0, 0)  # when it was looked at, and what was there
         self._lock = _lock(root)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -95,8 +96,11 @@ class Store:
     @property
     def refusal(self) -> str | None:
         """Why an append would be refused now, as far as is known; None if it would not be."""
-        if not (self._spool.alive and self._distributor.alive):
-            return "a thread of the store has died"
+        now = time.monotonic()
+        if now - self._lives_at > _LOOK_S:
+            if not (self._spool.alive and self._distributor.alive):
+                return "a thread of the store has died"
+            self._lives_at = now
         if self._spool.waiting_bytes > _MOST_WAITING_BYTES or self.backlog_bytes > _MOST_BACKLOG_BYTES:
             return "too much waits to be written"
         if self.reserve_bytes and self.free_bytes() < self.reserve_bytes:
@@ -124,6 +128,11 @@ class Store:
     def waiting_bytes(self) -> int:
         """How much has been given to the store and is not in the spool yet."""
         return self._spool.waiting_bytes
+
+    @property
+    def distributed_bytes(self) -> int:
+        """How much has gone from the spool to the files."""
+        return self._distributor.done_bytes
 
     @property
     def backlog_bytes(self) -> int:

@@ -58,7 +58,7 @@ _DECLARED: tuple[tuple[str, Kind, str, str, str], ...] = (
     ("NodeList", Kind.HOSTS, "its nodes", "nodes", ""),
     ("Partition", Kind.TEXT, "partition", "partition", ""),
     ("Priority", Kind.INT, "priority", "priority", ""),
-    ("ReqCPUS", Kind.INT, "CPUs asked for", "req_cpus", ""),
+    ("ReqCPUS", Kind.INT, "CPUs asked for, on all nodes together", "req_cpus", ""),
     ("ReqGPUS", Kind.TEXT, "GPUs that it got or asked for, MODEL=N", "gpus", ""),
     ("ReqMem", Kind.INT, "memory asked for on each node", "req_mem_kib", "KiB"),
     ("ReqNodes", Kind.INT, "nodes asked for", "req_nodes", ""),
@@ -149,17 +149,25 @@ def _is_same(job: Mapping[str, Any], users: Sequence[str], start: int, end: int)
 
 def _from_samples(jobs: "Jobs", at: int) -> dict[str, Any]:
     """Return what the samples tell in the words of the batch system."""
+    import numpy as np
+
+    from sonar.analysis.rounding import settled
+
     kib_per_gb = 1 << 20
+
+    def settled_one(value: float) -> float:
+        return float(settled(np.array([value]))[0])
+
     return {
         "name": ",".join(jobs.commands[at]),
         "nodes": list(jobs.hosts[at]),
         "elapsed_s": float(jobs.end[at] - jobs.start[at]),
-        "user_cpu_s": float(jobs.totals["cputime_s"][at]),
+        "user_cpu_s": settled_one(jobs.totals["cputime_s"][at]),
         "ave_disk_read_kib": float(jobs.totals["read_kib"][at]),
         "ave_disk_write_kib": float(jobs.totals["written_kib"][at]),
-        "ave_rss_kib": float(jobs.averages["res"][at] * kib_per_gb),
-        "max_rss_kib": float(jobs.peaks["res"][at] * kib_per_gb),
-        "ave_vmsize_kib": float(jobs.averages["mem"][at] * kib_per_gb),
-        "max_vmsize_kib": float(jobs.peaks["mem"][at] * kib_per_gb),
+        "ave_rss_kib": settled_one(jobs.averages["res"][at] * kib_per_gb),
+        "max_rss_kib": settled_one(jobs.peaks["res"][at] * kib_per_gb),
+        "ave_vmsize_kib": settled_one(jobs.averages["mem"][at] * kib_per_gb),
+        "max_vmsize_kib": settled_one(jobs.peaks["mem"][at] * kib_per_gb),
         "time": int(jobs.end[at]),
     }

@@ -12,6 +12,7 @@ from sonar.analysis.select import SYSTEM_COMMANDS, RecordFilter
 from sonar.errors import SonarError, UsageError
 from sonar.hosts import HostPatterns
 from sonar.read.schema import HEARTBEAT_COMMAND
+from sonar.read.sources import note_window
 from sonar.render.formats import Format, parse_format
 from sonar.times import DAY, date_limit, parse_duration
 from sonar.verbs.declare import Field, Option, OptionType, Reads, Shared, Verb
@@ -44,6 +45,8 @@ _UNSIGNED = re.compile(r"\+?[0-9]{1,18}", re.ASCII)
 _FLOAT = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
 
 # Accounts that a question for one job number never means.
+# Verbs that look at the present time only to find the window, and for the field that has it.
+_OF_THEIR_WINDOW = frozenset({"jobs", "load", "parse", "profile", "uptime"})
 _SYSTEM_USERS = frozenset({"root", "zabbix"})
 
 WINDOW_OPTIONS = (
@@ -58,6 +61,7 @@ FILTER_OPTIONS = (
     Option("exclude-command", "no records of this command", repeat=True, metavar="NAME,..."),
     Option("job", "records of this job number", short="j", repeat=True, metavar="N"),
     Option("exclude-job", "no records of this job number", repeat=True, metavar="N"),
+    Option("exclude-system-jobs", "no records of processes with a number below 1000", OptionType.FLAG),
 )
 ROW_OPTIONS = (
     Option(
@@ -112,12 +116,14 @@ def query_of(
     else:
         scan = Scan.of_files(data, records.hosts)
     topics = TopicScan(data, window, records.hosts)
+    has_node_file = nodes is not None
     where, sort = _where(verb, given), _sort(verb, given)
     used = frozenset((*fmt.fields, *(fields_in(where) if where else ()), *(key.field for key in sort)))
     if isinstance(data, Path) and _needs_capacities(verb, own, fmt, used):
         nodes = {**stored_nodes(topics, window.start, window.end), **(nodes or {})} or None
     if nodes is None and any(field.relative for field in used):
         raise SonarError("Relative values requested without config file")
+    note_window(timeless=_is_timeless(verb, given, window, now, used))
     query = Query(
         options=own,
         scan=scan,
@@ -126,6 +132,7 @@ def query_of(
         window=window,
         now=now,
         nodes=nodes,
+        has_node_file=has_node_file,
         clusters=clusters,
         reports=tuple(reports),
         where=where,
@@ -134,6 +141,19 @@ def query_of(
         words=fmt.words,
     )
     return query, fmt
+
+
+def _is_timeless(
+    verb: Verb, given: Mapping[str, Sequence[str]], window: Window, now: int, used: frozenset[Field]
+) -> bool:
+    """Return whether the same question finds the same in the same files at any later time."""
+    dates = [text for name in ("from", "to") for text in given.get(name, ("",))]
+    return (
+        all("-" in text for text in dates)  # a day, not so long ago
+        and window.end < now
+        and verb.name in _OF_THEIR_WINDOW
+        and not any(field.source == "now" for field in used)
+    )
 
 
 def _needs_capacities(verb: Verb, own: Mapping[str, Any], fmt: Format, used: frozenset[Field]) -> bool:
@@ -283,6 +303,7 @@ def _record_filter(verb: Verb, given: Mapping[str, Sequence[str]], account: str 
         exclude_commands=exclude_commands,
         jobs=jobs or None,
         exclude_jobs=_job_numbers("exclude-job", given),
+        exclude_system_processes=bool(given.get("exclude-system-jobs")),
         hosts=_host_patterns(given.get("host")),
     )
 

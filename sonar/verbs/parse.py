@@ -101,7 +101,7 @@ def _merged(rows: "Samples", *, by_host: bool) -> "list[pa.Table]":
     if len(rows) == 0:
         return []
     group = dense(rows["host"], rows["job"]) if by_host else dense(rows["job"])
-    steps = merged(rows, group)
+    steps = merged(rows, group, exact=True)
     tables = []
     for number in range(int(group.max()) + 1):
         members = rows.take(group == number)

@@ -64,12 +64,14 @@ def _rows(profile: "Profile") -> "pa.Table":
     """Return the points as a table; `process` is the place in the profile's lists."""
     import pyarrow as pa
 
+    from sonar.analysis.rounding import settled
+
     processes = profile.process.tolist()
     return pa.table(
         {
             "time": profile.time,
             "process": profile.process,
-            **profile.values,
+            **{name: settled(values) for name, values in profile.values.items()},
             "nproc": pa.array([n + 1 if n else None for n in profile.rolledup.tolist()], pa.int64()),
             "cmd": pa.array([profile.commands[at] for at in processes], pa.string()),
             "host": pa.array([profile.hosts[at] for at in processes], pa.string()),

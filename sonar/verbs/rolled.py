@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RolledUp", "rolled_up"]
 
-_HOSTS_AT_ONCE = 100
+_HOSTS_AT_ONCE = 25
 _COST = 1 << 18  # of the columns of a host and day, in bytes of text that cost as much
 
 
@@ -81,6 +81,8 @@ def rolled_up(query: "Query", verb: str, selection: "Selection", columns: tuple[
     from sonar.analysis.merge import TAIL_S
     from sonar.read.plan import ColumnsChangedError, HostPlan
 
+    if query.filter.exclude_system_processes:  # streams of groups may have such and others
+        return None
     plans = query.scan.plans()
     if plans is None:
         return None

@@ -40,7 +40,7 @@ def _with_sums(jobs: "pa.Table") -> "pa.Table":
     def share(used: "np.ndarray", of: "np.ndarray") -> "np.ndarray":
         return np.where(of > 0, 100 * used / np.where(of > 0, of, 1), 0.0)
 
-    cores = floats("req_cpus") * floats("req_nodes")
+    cores = floats("cpus")
     requested, used = cores * floats("elapsed_s"), floats("user_cpu_s") + floats("system_cpu_s")
     starts, submits = jobs.column("start").to_pylist(), jobs.column("submit").to_pylist()
     waits = [
@@ -124,8 +124,8 @@ _OPTIONS = (
     Option("max-runtime", "ran at most so long", OptionType.DURATION, metavar="TIME"),
     Option("min-reserved-mem", "asked for at least N GB on a node", OptionType.UINT, default=0, metavar="N"),
     Option("max-reserved-mem", "asked for at most N GB on a node", OptionType.UINT, metavar="N"),
-    Option("min-reserved-cores", "CPUs times nodes at least N", OptionType.UINT, default=0, metavar="N"),
-    Option("max-reserved-cores", "CPUs times nodes at most N", OptionType.UINT, metavar="N"),
+    Option("min-reserved-cores", "at least N CPUs, on all nodes together", OptionType.UINT, default=0, metavar="N"),
+    Option("max-reserved-cores", "at most N CPUs, on all nodes together", OptionType.UINT, metavar="N"),
     Option("all", "whatever their length and size: drop the limits", OptionType.FLAG),
     Option("some-gpu", "asked for a GPU", OptionType.FLAG),
     Option("no-gpu", "asked for no GPU", OptionType.FLAG),
@@ -157,7 +157,7 @@ _FIELDS = (
     Field("Priority", Kind.INT, "priority", "priority"),
     Field("Layout", Kind.TEXT, "distribution of its tasks", "layout"),
     Field("NodeList", Kind.HOSTS, "its nodes", "nodes"),
-    Field("ReqCPUS", Kind.INT, "CPUs asked for", "req_cpus"),
+    Field("ReqCPUS", Kind.INT, "CPUs asked for, on all nodes together", "req_cpus"),
     Field("ReqNodes", Kind.INT, "nodes asked for", "req_nodes"),
     Field("ReqMem", Kind.INT, "memory asked for on each node", "req_mem_kib", "KiB"),
     Field("ReqGPUS", Kind.TEXT, "GPUs that it got or asked for, MODEL=N", "gpus"),
@@ -172,7 +172,7 @@ _FIELDS = (
     Field("SystemCPU", Kind.SECONDS, "CPU time in the kernel", "system_cpu_s", "s"),
     Field("AveCPU", Kind.SECONDS, "mean CPU time of its tasks", "ave_cpu_s", "s"),
     Field("MinCPU", Kind.SECONDS, "least CPU time of a task", "min_cpu_s", "s"),
-    Field("RequestedCPU", Kind.SECONDS, "CPUs times nodes times elapsed time", "requested_cpu_s", "s"),
+    Field("RequestedCPU", Kind.SECONDS, "CPUs that it got, or asked for, times elapsed time", "requested_cpu_s", "s"),
     Field("UsedCPU", Kind.SECONDS, "CPU time used", "used_cpu_s", "s"),
     Field("AveDiskRead", Kind.INT, "mean volume read by its tasks", "ave_disk_read_kib", "KiB"),
     Field("AveDiskWrite", Kind.INT, "mean volume written by its tasks", "ave_disk_write_kib", "KiB"),
@@ -180,7 +180,7 @@ _FIELDS = (
     Field("AveVMSize", Kind.INT, "mean virtual memory of its tasks", "ave_vmsize_kib", "KiB"),
     Field("MaxRSS", Kind.INT, "most resident memory of a task of it or of its steps", "max_rss_kib", "KiB"),
     Field("MaxVMSize", Kind.INT, "most virtual memory of a task", "max_vmsize_kib", "KiB"),
-    Field("rcpu", Kind.ROUND, "CPU time used of that asked for", unit="%"),
+    Field("rcpu", Kind.ROUND, "CPU time used, of RequestedCPU", unit="%"),
     Field("rmem", Kind.ROUND, "most resident memory of the memory asked for", unit="%"),
     Field("Version", Kind.TEXT, "version of the sender", "version"),
 )

@@ -28,7 +28,8 @@ from sonar.web.answers import answer
 from sonar.web.assets import asset_of, assets
 from sonar.web.endpoint import Content, Endpoint, NotFoundError, Style, Work, failure, security_headers
 from sonar.web.login import Redirect
-from sonar.web.pages import PAGES, Page, show
+from sonar.web.pages import PAGES, Page, overview, show
+from sonar.web.questions import Asker
 from sonar.web.workers import Lane
 
 if TYPE_CHECKING:
@@ -93,7 +94,11 @@ def application(site: "Site") -> "Starlette":
 async def _answer(verb: str, site: "Site", request: "Request", who: Identity, *, as_json_string: bool) -> Work:
     parameters = request.query_params.multi_items()
     accept = request.headers.get("accept", "")
-    return Work(Lane.QUESTION, answer, (site.clusters, who, present(), verb, parameters, accept, as_json_string))
+    now = present()
+    # What the descriptions of clusters say is no file of the log, so it is a part of the question.
+    key = (verb, tuple(parameters), accept, as_json_string, who, await asyncio.to_thread(site.clusters.stamp))
+    arguments = (site.clusters, who, now, verb, parameters, accept, as_json_string)
+    return Work(Lane.QUESTION, answer, arguments, key=key, now=now)
 
 
 async def _v2(path: str, site: "Site", request: "Request", who: Identity) -> Work:
@@ -106,20 +111,34 @@ async def _page(page: Page, site: "Site", request: "Request", who: Identity) -> 
     if page.snapshot is not None:
         return await _shared_page(page, site, request, who)
     parameters = request.query_params.multi_items()
-    arguments = (page.path, site.clusters, who, present(), dict(request.path_params), parameters, None)
-    return Work(Lane.PAGE, show, (*arguments, page.of_server(site) if page.of_server is not None else None))
+    path_parameters, newest = dict(request.path_params), None
+    if "cluster" in path_parameters:
+        cluster = Asker(site.clusters, who, 0).cluster(path_parameters["cluster"])
+        newest = (site.snapshots.peek(overview.snapshot, cluster) or {}).get("newest")
+    server = page.of_server(site) if page.of_server is not None else None
+    arguments = (page.path, site.clusters, who, present(), path_parameters, parameters, None, server, newest)
+    return Work(Lane.PAGE, show, arguments)
 
 
 async def _shared_page(page: Page, site: "Site", request: "Request", who: Identity) -> Content:
     """Return a page that is the same for all who may see the cluster, but for the name in its corner."""
-    from sonar.web.questions import Asker
-
     assert page.snapshot is not None
     cluster = Asker(site.clusters, who, 0).cluster(request.path_params["cluster"])
     snapshot = await site.snapshots.get(page.snapshot, cluster)
+    newest = (site.snapshots.peek(overview.snapshot, cluster) or {}).get("newest")
     parameters = request.query_params.multi_items()
     somebody = replace(who, name=_SOMEBODY if who.name else "", clusters=frozenset())
-    arguments = (page.path, site.clusters, somebody, present(), {"cluster": cluster}, parameters, snapshot)
+    arguments = (
+        page.path,
+        site.clusters,
+        somebody,
+        present(),
+        {"cluster": cluster},
+        parameters,
+        snapshot,
+        None,
+        newest,
+    )
 
     async def make() -> bytes:
         async with site.workers.run(Lane.PAGE, show, *arguments) as answer:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from http import HTTPStatus
@@ -88,6 +88,8 @@ class Work:
     function: Callable[..., None]
     arguments: tuple[Any, ...]
     headers: Mapping[str, str] = field(default_factory=dict)
+    key: Hashable = None  # all that the answer depends on but files and the present time, if it may be remembered
+    now: int = 0
 
 
 Handler = Callable[["Request", Identity], Awaitable["Content | Work"]]
@@ -167,7 +169,9 @@ class Endpoint:
             await asyncio.gather(answering, leaving, return_exceptions=True)
 
     async def _run(self, work: Work, exchange: "_Exchange") -> None:
-        async with self.site.workers.run(work.lane, work.function, *work.arguments, gzip=exchange.takes_gzip) as answer:
+        async with self.site.workers.run(
+            work.lane, work.function, *work.arguments, gzip=exchange.takes_gzip, key=work.key, now=work.now
+        ) as answer:
             await exchange.pass_on(answer, work.headers)
 
     def _error(self, error: Exception, request: "Request") -> Content:

@@ -1,8 +1,9 @@
 """The process that the server's analyses come from: it has imported all that they need, and forks one process for each.
 
-`sonar.web.workers` starts it as `python -m sonar.web.nursery FD`, where FD is one end of a pair of sockets that keeps
-the boundaries of messages. A message is `S` and a number, with a socket for the new process, or `K` and the number of
-one to kill. The new process reads its task from its socket: what to call, with what; and answers there in frames.
+`sonar.web.workers` starts it as `python -m sonar.web.nursery FD BYTES`, where FD is one end of a pair of sockets that
+keeps the boundaries of messages. A message is `S` and a number, with a socket for the new process, `K` and the number
+of one to kill, or `R` and days that were asked for, to be kept in so many bytes of memory. The new process reads its
+task from its socket: what to call, with what; and answers there in frames.
 
 A fork costs milliseconds, so a question has a process of its own: it can be killed when nobody waits for the answer,
 its memory is bounded by the kernel, and whatever goes wrong in it goes wrong for nobody else.
@@ -10,6 +11,7 @@ its memory is bounded by the kernel, and whatever goes wrong in it goes wrong fo
 
 import array
 import contextlib
+import faulthandler
 import gc
 import os
 import pickle
@@ -23,29 +25,43 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["FRAME", "MESSAGE", "SMALLEST_COMPRESSED", "Frame", "Reply", "Task"]
+if TYPE_CHECKING:
+    from sonar.read.sources import Noted
+
+__all__ = ["FRAME", "MESSAGE", "RESIDENT", "SMALLEST_COMPRESSED", "Frame", "Reply", "Task"]
 
 MESSAGE = struct.Struct("!cI")  # to the nursery: what, of which number
+RESIDENT = struct.Struct("!ii")  # first and last day, behind a message `R`; then the root of the tree
 FRAME = struct.Struct("!cI")  # from a process: what, how many bytes follow
 
 _PIECE = 1 << 16
+_LONGEST_MESSAGE = 1 << 13
 SMALLEST_COMPRESSED = 1400  # what fits one packet anyway is not worth compressing
 _NICENESS = 10
 _FAILED = 70  # exit status, sysexits(3): an error of the program itself
 
 # What an analysis needs, so that a new process has it.
 _MODULES = (
-    "jinja2", "numpy", "pyarrow", "pyarrow.compute", "pyarrow.ipc", "sonar.read.scan", "sonar.read.envelopes",
-    "sonar.read.records", "sonar.render.writers", "sonar.web.answers", "sonar.web.pages",
-)  # fmt: skip
+    "jinja2",
+    "numpy.ma",
+    "pyarrow.compute",
+    "pyarrow.ipc",
+    "pyarrow.parquet",
+    "sonar.audit.hours",
+    "sonar.web.answers",
+    "sonar.web.pages",
+)
+_PACKAGES = ("sonar.analysis", "sonar.columns", "sonar.read", "sonar.render", "sonar.verbs")
 
 
 class Frame:
     """What a frame of an answer is."""
 
-    HEAD = b"H"  # pickled status, media type and headers: once, first
+    HEAD = b"H"  # pickled status, media type, headers, and what the answer was made from: once, first
     DATA = b"D"  # bytes of the body
     END = b"E"  # the answer is whole
     FAILURE = b"F"  # pickled exception: there is no answer
@@ -60,6 +76,7 @@ class Task:
     memory_bytes: int
     low_priority: bool = False
     gzip: bool = False  # who asked understands it
+    noting: bool = False  # tell what the answer was made from
 
 
 @dataclass(slots=True)
@@ -68,6 +85,7 @@ class Reply:
 
     connection: socket.socket
     gzip: bool = False
+    noted: "Noted | None" = None
     _head: tuple[int, str, Mapping[str, str]] | None = None
     _held: bytearray = field(default_factory=bytearray)
     _compressor: Any = None
@@ -120,35 +138,49 @@ class Reply:
             self._compressor = zlib.compressobj(4, zlib.DEFLATED, 31)
             headers = {**headers, "Content-Encoding": "gzip"}
         self._sent_head = True
-        self._send(Frame.HEAD, pickle.dumps((status, media_type, headers)))
+        sources = self.noted.sources() if self.noted is not None else None
+        self._send(Frame.HEAD, pickle.dumps((status, media_type, headers, sources)))
 
     def _send(self, kind: bytes, data: bytes) -> None:
         if data or kind != Frame.DATA:
             self.connection.sendall(FRAME.pack(kind, len(data)) + data)
 
 
-def main(control: socket.socket) -> None:
+def main(control: socket.socket, resident_bytes: int) -> None:
     """Fork processes until the other end of the control socket is closed; then kill those that still run."""
+    from sonar.cli.deputy import prepare
+    from sonar.web.resident import Resident
+
     # The service manager's signals reach every process of the unit; what is in progress ends when the server does.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    for name in _MODULES:
+    faulthandler.enable()  # what hangs says where when the watchdog ends it
+    modules = [one.name for name in _PACKAGES for one in iter_modules(import_module(name).__path__, f"{name}.")]
+    for name in (*_MODULES, *modules):
         import_module(name)
+    prepare()
     gc.collect()
     gc.freeze()  # the collector would touch, and so copy, every page that all processes share
+    resident = Resident(resident_bytes)
     children: dict[int, int] = {}  # number -> file descriptor of the process
     killed: set[int] = set()
     with selectors.DefaultSelector() as selector:
         selector.register(control, selectors.EVENT_READ)
         while True:
-            for key, _ in selector.select():
+            ready = selector.select(0 if resident.has_work else None)
+            if not ready:
+                try:
+                    resident.read_one()
+                except Exception:  # of a file that is not as it should be: whoever asks about it is told
+                    traceback.print_exc()
+            for key, _ in ready:
                 if key.fileobj is control:
                     message, descriptors = _receive(control)
                     if not message:
                         for descriptor in children.values():
                             signal.pidfd_send_signal(descriptor, signal.SIGKILL)
                         return
-                    what, number = MESSAGE.unpack(message)
+                    what, number = MESSAGE.unpack_from(message)
                     if what == b"S" and descriptors:
                         descriptor = _fork(control, socket.socket(fileno=descriptors[0]))
                         children[number] = descriptor
@@ -156,6 +188,9 @@ def main(control: socket.socket) -> None:
                     elif what == b"K" and number in children:
                         killed.add(number)
                         signal.pidfd_send_signal(children[number], signal.SIGKILL)
+                    elif what == b"R" and resident.budget:
+                        first, last = RESIDENT.unpack_from(message, MESSAGE.size)
+                        resident.want(Path(os.fsdecode(message[MESSAGE.size + RESIDENT.size :])), first, last)
                 else:
                     descriptor = children.pop(key.data)
                     selector.unregister(descriptor)
@@ -170,7 +205,7 @@ def main(control: socket.socket) -> None:
 
 def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
     descriptors = array.array("i")
-    message, ancillary, _flags, _address = control.recvmsg(MESSAGE.size, socket.CMSG_SPACE(descriptors.itemsize))
+    message, ancillary, _flags, _address = control.recvmsg(_LONGEST_MESSAGE, socket.CMSG_SPACE(descriptors.itemsize))
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
@@ -205,10 +240,13 @@ def _serve(connection: socket.socket) -> None:
     if task.low_priority:
         with contextlib.suppress(OSError):  # a unit may forbid it; then the kernel shares the processors evenly
             os.nice(_NICENESS)
+    from sonar.read.sources import noting
+
     reply = Reply(connection, task.gzip)
     try:
-        task.function(reply, *task.arguments)
-        reply.finish()
+        with noting() if task.noting else contextlib.nullcontext() as reply.noted:
+            task.function(reply, *task.arguments)
+            reply.finish()
     except (BrokenPipeError, ConnectionResetError):
         raise
     except MemoryError:
@@ -234,4 +272,4 @@ def _read(connection: socket.socket) -> bytes:
 
 if __name__ == "__main__":
     # By its own name, so that what is pickled elsewhere is known here.
-    import_module("sonar.web.nursery").main(socket.socket(fileno=int(sys.argv[1])))
+    import_module("sonar.web.nursery").main(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from sonar.config.clusters import Clusters
 from sonar.serve.passwords import Identity, Role
+from sonar.web.canary import ask_canary
 from sonar.web.workers import Lane, Workers, WorkLimits
 
 if TYPE_CHECKING:
@@ -54,13 +55,19 @@ class Site:
         self.metrics = Metrics(self.workers)
         self.snapshots = Snapshots(self.workers, self.clusters)
 
-    async def is_well(self) -> bool:
-        """Return whether a task gets through to the data and back."""
+    async def ailment(self) -> str | None:
+        """Return what is wrong with the server: why a question gets no right answer by a process; None if it does."""
         try:
-            await self.workers.value(Lane.CHECK, self.clusters.names)
-        except Exception:  # whatever it is, it is not well
-            return False
-        return True
+            ailment: str | None = await self.workers.value(Lane.CHECK, ask_canary, self.clusters)
+        except Exception as error:  # whatever it is, it is not well
+            return f"a question to itself failed: {str(error) or type(error).__name__}"
+        return ailment
+
+    async def keep_warm(self) -> None:
+        """Keep what many will look at ready; until cancelled."""
+        from sonar.web.pages import PAGES
+
+        await self.snapshots.keep_warm([page.snapshot for page in PAGES if page.snapshot is not None])
 
     def status(self) -> str:
         """Return one line for `systemctl status`."""

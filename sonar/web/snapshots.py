@@ -1,14 +1,16 @@
 """What many people watch at the same time is computed once: the state of a cluster, for some seconds.
 
 A snapshot older than `FRESH_S` is given out while a new one is made, so that nobody waits, and everybody sees its age.
+Those that nobody watches are renewed in the background, seldom enough to take a small part of the machine.
 Nothing in a snapshot is about single persons: it is the same for all.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +28,9 @@ __all__ = ["FRESH_S", "Snapshots"]
 FRESH_S = 30.0  # a new sample of a node comes every minute or every five
 _LEAST_PAUSE = 8  # times what a snapshot took: computing them may take a small part of the machine only
 _PAGE_FRESH_S = 10.0  # pages tell ages in minutes
-_OLDEST_S = 300.0  # what nobody has looked at for so long is made again before it is shown
+_WARM_S = 300.0  # what nobody looks at is made again after so long
+_LEAST_WARM_PAUSE = 40  # times what it took
+_WATCH_S = 10.0
 _MOST_KEPT = 200
 _MOST_PAGES = 20  # of up to a megabyte
 
@@ -40,6 +44,7 @@ class _Kept:
     value: Any
     made: float  # monotonic
     fresh_s: float = FRESH_S
+    took_s: float = 0.0
 
 
 class Snapshots:
@@ -55,18 +60,44 @@ class Snapshots:
 
     async def get(self, maker: Maker, cluster: ClusterName) -> Any:
         """Return the snapshot that `maker` makes of a cluster, at most some seconds old if anybody watches."""
-        key = (f"{maker.__module__}.{maker.__qualname__}", cluster)
-        kept = self._kept.get(key)
-        age = time.monotonic() - kept.made if kept else float("inf")
-        if kept is not None and age < kept.fresh_s:
+        kept = self._kept.get(_key(maker, cluster))
+        if kept is not None and time.monotonic() - kept.made < kept.fresh_s:
             return kept.value
+        making = self._begin(maker, cluster)
+        return kept.value if kept is not None else await asyncio.shield(making)
+
+    def peek(self, maker: Maker, cluster: ClusterName) -> Any:
+        """Return the last snapshot, whatever its age; None if there is none yet. Nothing is begun."""
+        kept = self._kept.get(_key(maker, cluster))
+        return kept.value if kept is not None else None
+
+    async def keep_warm(self, makers: Sequence[Maker]) -> None:
+        """Make the snapshots of all clusters, and make them again now and then; until cancelled."""
+        due: dict[tuple[str, str], float] = {}
+        while True:
+            names: list[ClusterName] = []
+            with contextlib.suppress(OSError):  # told by whoever asks
+                names = await asyncio.to_thread(self._clusters.names)
+            for cluster in names:
+                for maker in makers:
+                    key = _key(maker, cluster)
+                    if time.monotonic() < due.get(key, 0.0):
+                        continue
+                    kept = self._kept.get(key)
+                    if kept is None or time.monotonic() - kept.made >= _WARM_S:
+                        await asyncio.wait({self._begin(maker, cluster)})
+                        kept = self._kept.get(key)
+                    took_s = kept.took_s if kept is not None else 0.0
+                    due[key] = time.monotonic() + max(_WARM_S, _LEAST_WARM_PAUSE * took_s)
+            await asyncio.sleep(_WATCH_S)
+
+    def _begin(self, maker: Maker, cluster: ClusterName) -> asyncio.Task[Any]:
+        key = _key(maker, cluster)
         making = self._making.get(key)
         if making is None:
             making = self._making[key] = asyncio.create_task(self._make(key, maker, cluster))
             making.add_done_callback(lambda task: self._made(key, task))
-        if kept is not None and age < max(_OLDEST_S, 2 * kept.fresh_s):
-            return kept.value
-        return await asyncio.shield(making)
+        return making
 
     async def page(self, key: tuple[object, ...], snapshot: Any, make: Callable[[], Awaitable[bytes]]) -> bytes:
         """Return a page about a snapshot, made once in some seconds for all who see the same of it."""
@@ -91,7 +122,7 @@ class Snapshots:
         started = time.monotonic()
         value = await self._workers.value(Lane.SNAPSHOT, _made_of, maker, self._clusters, cluster, present())
         took = time.monotonic() - started
-        self._kept[key] = _Kept(value, time.monotonic(), max(FRESH_S, _LEAST_PAUSE * took))
+        self._kept[key] = _Kept(value, time.monotonic(), max(FRESH_S, _LEAST_PAUSE * took), took)
         self._kept.move_to_end(key)
         while len(self._kept) > _MOST_KEPT:
             self._kept.popitem(last=False)
@@ -102,6 +133,10 @@ class Snapshots:
         if not task.cancelled() and (error := task.exception()) is not None:
             level = logging.WARNING if isinstance(error, SonarError) else logging.ERROR
             _log.log(level, "the state of %s could not be computed: %s", key[1], error)
+
+
+def _key(maker: Maker, cluster: ClusterName) -> tuple[str, str]:
+    return f"{maker.__module__}.{maker.__qualname__}", cluster
 
 
 def _made_of(maker: Maker, clusters: Clusters, cluster: ClusterName, now: int) -> Any:

@@ -1,12 +1,15 @@
 """What infiltrate writes into the arrival ledger: beside the data, whatever becomes of the process."""
 
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
-from sonar.store.ledger import read_server_events, server_intervals
+from sonar.names import ClusterName
+from sonar.store.ledger import read_arrivals, read_server_events, read_strangers, server_intervals
 
-from tests.ingest.conftest import Infiltrate, Starter
+from tests.ingest.conftest import CLUSTER, Infiltrate, Starter
 
 LINE = b"v=0.12.1,time=2025-01-07T12:05:01+01:00,host=c1-6,user=kim,cmd=lmp,job=998,cpu%=99.8\n"
 SAMPLED = 1736247901
@@ -56,6 +59,38 @@ def test_refused_posts_are_counted_together(infiltrate: Infiltrate) -> None:
         ("sonar-freecsv", 400, "Missing timestamp or host in Sonar sample data", 3, 21, "127.0.0.1"),
         ("sonar-freecsv", 403, "Upload not authorized", 1, 0, "127.0.0.1"),
     }
+
+
+def test_refusals_of_clusters_without_data_are_kept_apart(start: Starter, password_file: Path) -> None:
+    """They make no cluster known, and how much a stranger can have written down is bounded."""
+    server = start("--password-file", str(password_file), "--known-clusters")
+    assert server.post_csv(LINE).status == 403
+    assert server.post_csv(LINE).status == 403
+    for number in range(300):
+        assert (
+            server.post_csv(LINE, user=f"stranger-{number}", password="x", source=f"127.0.1.{number % 250 + 1}").status
+            == 401
+        )
+    server.stop()
+
+    now = int(time.time())
+    found = list(read_strangers(server.data, now - 600, now + 600))
+    assert len(found) == 256
+    (mine,) = read_arrivals(server.data, ClusterName(CLUSTER), now - 600, now + 600)
+    assert (mine.status, mine.why, mine.posts) == (403, f"unknown cluster '{CLUSTER}'", 2)
+    assert [one.why for one in found[1:]] == ["Unauthorized"] * 255
+    assert [path.name for path in server.data.iterdir() if not path.name.startswith(".")] == []
+
+    shown = gaps("--data", server.data, "--json")
+    assert '"host": "", ' in shown
+    assert "refused with 401: Unauthorized" in shown
+    assert "refused with 403" in gaps("--data", server.data, "--json", "--cluster", CLUSTER)
+
+
+def gaps(*arguments: object) -> str:
+    program = Path(__file__).resolve().parents[2] / "libexec" / "gaps"
+    command = [sys.executable, str(program), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def test_ledger_of_a_killed_server_has_what_it_answered(start: Starter, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Uploads over TLS: which versions, whose certificates, and what a renewal costs."""
 
 import http.client
+import signal
 import socket
 import ssl
 import subprocess
@@ -209,6 +210,75 @@ def test_renewal_by_restart_loses_no_connection(tls: Path, tmp_path: Path, passw
     assert len(set(shown)) == 3
     stored = [int(line.rpartition(b"=")[2]) for line in (data / FILE).read_bytes().splitlines()]
     assert sorted(stored) == sorted(sent)
+
+
+def test_authority_that_is_taken_away_counts_no_more_after_a_reload(start: Starter, tls: Path, tmp_path: Path) -> None:
+    """Neither for new connections nor for one that is kept; whoever the other authority knows goes on."""
+    trusted, other = tmp_path / "trusted.pem", context(tls)
+    other.load_cert_chain(tls / "other" / "mlx.crt", tls / "other" / "mlx.key")
+    trusted.write_bytes((tls / "clients.pem").read_bytes())
+    server = start(*options(tls), "--tls-client-ca", str(trusted))
+    kept = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=60, context=context(tls, "mlx"))
+    path, fields = f"/sonar-freecsv?cluster={CLUSTER}", {"Content-Type": "text/csv"}
+
+    def post_again() -> None:
+        kept.request("POST", path, LINE, fields)
+        kept.getresponse()
+
+    with closing(kept):
+        kept.request("POST", path, LINE, fields)
+        assert kept.getresponse().read() == b""
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            post(server, other)
+
+        trusted.write_bytes((tls / "other" / "ca.crt").read_bytes())
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for("RELOADING=1")
+        server.wait_for("READY=1")
+        assert post(server, other) == 200
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            post(server, context(tls, "mlx"))
+        with pytest.raises((ConnectionError, http.client.HTTPException)):
+            post_again()
+
+    trusted.write_bytes(b"")
+    server.process.send_signal(signal.SIGHUP)
+    server.wait_for("reload failed")
+    assert post(server, other) == 200
+    assert server.stop() == 0
+    assert server.stored()[FILE] == LINE * 3
+
+
+def test_reloads_lose_no_connection(start: Starter, tls: Path) -> None:
+    server = start(*options(tls))
+    done = threading.Event()
+    answers: list[object] = []
+
+    def upload() -> None:
+        mine = context(tls)
+        while not done.is_set():
+            try:
+                answers.append(post(server, mine, login=(CLUSTER, PASSWORD)))
+            except (OSError, http.client.HTTPException) as error:
+                answers.append(error)
+
+    clients = [threading.Thread(target=upload) for _ in range(4)]
+    for client in clients:
+        client.start()
+    try:
+        for number in range(20):
+            while len(answers) < 5 * number:
+                time.sleep(0.005)
+            server.process.send_signal(signal.SIGHUP)
+            server.wait_for("READY=1")
+    finally:
+        done.set()
+        for client in clients:
+            client.join()
+
+    assert set(answers) == {200}
+    assert server.stop() == 0
+    assert server.stored()[FILE] == LINE * len(answers)
 
 
 def test_handshake_that_has_begun_when_the_server_drains_is_served(start: Starter, tls: Path) -> None:

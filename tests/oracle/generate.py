@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta, timezone
 from random import Random
 from typing import Any
 
+from tests.oracle import generate_told
+
 BASE = int(datetime(2024, 3, 1, 21, 30, tzinfo=UTC).timestamp())
 HOSTS = ("n1.x", "n2.x", "n10.x", "gpu-07.y.org", "login")
 USERS = ("ann", "bob", "root", "_zombie_77", "ec-åse")
@@ -53,6 +55,7 @@ class Log:
 
     files: list[tuple[str, bytes]]
     tree: list[tuple[str, bytes]]
+    told: list[tuple[str, bytes]]  # what is no sample, by its name in a tree
     hosts: list[str]
     first: int
     last: int
@@ -72,7 +75,8 @@ def log(chance: Random, *, exact: bool = True, damage: bool = True, generations:
         if damage:
             spoil(chance, one)
     times = [time for one in hosts for time in one.times]
-    return Log(explicit(chance, hosts), as_tree(hosts), names, min(times), max(times))
+    told = generate_told.log(chance, names, USERS[:3], BASE)
+    return Log(explicit(chance, hosts), as_tree(hosts), told, names, min(times), max(times))
 
 
 def host(chance: Random, name: str, generation: str) -> Host:
@@ -111,9 +115,11 @@ def process(chance: Random, generation: str, runs: int) -> Process:
 def write(chance: Random, one: Host, *, exact: bool) -> None:
     """Give the host its lines."""
     used = [float(chance.choice([0, 8, 1000])) for _ in one.processes]
+    machine = generate_told.Machine(chance)
     for run, time in enumerate(one.times):
         alive = []
         elapsed = time - one.times[run - 1] if run else 0
+        machine.advance(elapsed)
         for number, proc in enumerate(one.processes):
             used[number] += proc.rate * elapsed if exact else round(proc.rate * elapsed * chance.random(), 2)
             if chance.random() < 0.05:
@@ -121,12 +127,14 @@ def write(chance: Random, one: Host, *, exact: bool) -> None:
             if run in proc.runs:
                 alive.append(measured(chance, proc, used[number], exact=exact))
         if one.generation.startswith("json"):
-            one.lines.append((time, envelope(chance, one, time, alive)))
+            one.lines.append((time, envelope(chance, one, time, alive, machine)))
             continue
-        for values in alive:
-            one.lines.append(
-                (time, (positional if "untagged" in one.generation else tagged)(chance, one, time, values))
-            )
+        for number, values in enumerate(alive):
+            if "untagged" in one.generation:
+                one.lines.append((time, positional(chance, one, time, values)))
+                continue
+            of_node = {} if number or one.generation in ("0.6", "0.7") else machine.tags()
+            one.lines.append((time, tagged(chance, one, time, values, of_node)))
         if not alive and chance.random() < 0.7 and not one.generation.startswith("untagged"):
             version = "0.7.0" if one.generation == "0.6" else f"{one.generation}.0"
             one.lines.append(
@@ -152,7 +160,7 @@ def stamp(one: Host, time: int) -> str:
     return datetime.fromtimestamp(time, one.zone).isoformat().replace("+00:00", "Z")
 
 
-def tagged(chance: Random, one: Host, time: int, values: dict[str, Any]) -> str:
+def tagged(chance: Random, one: Host, time: int, values: dict[str, Any], of_node: dict[str, str]) -> str:
     proc = values["proc"]
     minor = int(one.generation.partition(".")[2])
     fields = {"v": f"0.{minor}.1", "time": stamp(one, time), "host": one.name, "user": proc.user, "cmd": proc.cmd}
@@ -174,6 +182,7 @@ def tagged(chance: Random, one: Host, time: int, values: dict[str, Any]) -> str:
         fields["ppid"] = proc.ppid
     if minor >= 13:
         fields |= {"epoch": proc.epoch, "newtag": "9"}
+    fields |= of_node
     pairs = [
         f"{tag}={f'{value:g}' if isinstance(value, int) and value < 1e5 else value}" for tag, value in fields.items()
     ]
@@ -197,7 +206,7 @@ def positional(chance: Random, one: Host, time: int, values: dict[str, Any]) -> 
     return ",".join(quoted(str(value)) for value in fields)
 
 
-def envelope(chance: Random, one: Host, time: int, alive: list[dict[str, Any]]) -> str:
+def envelope(chance: Random, one: Host, time: int, alive: list[dict[str, Any]], machine: generate_told.Machine) -> str:
     """Return the envelope of one run of the sampler, on one line."""
     failing = any(values["gpufail"] for values in alive)
     cards = [{"index": card, "uuid": f"GPU-{card}"} | ({"failing": 1} if failing and card else {}) for card in range(4)]
@@ -213,10 +222,13 @@ def envelope(chance: Random, one: Host, time: int, alive: list[dict[str, Any]]) 
         record = {"pid": proc.pid, "ppid": proc.ppid, "cmd": proc.cmd, "cpu_avg": values["cpu"]}
         record |= {"cpu_time": values["used"], "virtual_memory": values["kib"], "resident_memory": values["rss"]}
         record |= {"num_threads": values["threads"], "rolledup": proc.rolledup} | ({"gpus": gpus} if gpus else {})
+        counters: dict[str, Any] = {"data_read": int(values["used"]) * 300, "data_written": int(values["used"]) * 7 + 1}
+        counters |= {"data_cancelled": 5, "cpu_util": 0.5, "in_container": True}
+        record |= {name: value for name, value in counters.items() if chance.random() < 0.8}
         jobs.append({"job": proc.job, "user": proc.user, "epoch": proc.epoch, "processes": [record]})
     attributes: dict[str, Any] = {"time": stamp(one, time), "cluster": "x.org", "node": one.name}
-    if alive and chance.random() < 0.8:
-        attributes["system"] = {"cpus": [1, 2, 3], "gpus": cards}
+    if chance.random() < 0.8:
+        attributes["system"] = machine.system(cards)
     version = one.generation.removeprefix("json") + ".0"
     data = {"type": "sample", "attributes": attributes | {"jobs": jobs}}
     return json.dumps({"meta": {"producer": "sonar", "version": version}, "data": data}, ensure_ascii=False)

@@ -20,7 +20,8 @@ TEXTS = {"v": "version", "host": "host", "user": "user", "cmd": "cmd"}
 DEFAULTS: Sample = {
     "cores": 0, "job": 0, "epoch": None, "pid": 0, "ppid": 0, "cpu_pct": 0.0, "cpu_kib": 0.0, "rss_kib": 0.0,
     "gpus": frozenset(), "gpu_pct": 0.0, "gpumem_pct": 0.0, "gpu_kib": 0.0, "gpufail": 0, "cputime_s": 0.0,
-    "rolledup": 0, "threads": 0,
+    "rolledup": 0, "threads": 0, "cpu_sampled_pct": 0.0, "read_kib": 0.0, "written_kib": 0.0, "cancelled_kib": 0.0,
+    "in_container": False,
 }  # fmt: skip
 
 
@@ -202,6 +203,8 @@ def envelopes(content: bytes) -> list[Sample]:
 def of_envelope(envelope: Any) -> list[Sample]:
     if not isinstance(envelope, dict) or "errors" in envelope:
         raise Bad("no data")
+    if envelope.get("data", {}).get("type", "sample") != "sample":
+        raise Bad("no sample")
     attributes = envelope["data"]["attributes"] if "data" in envelope else {}
     whole = DEFAULTS | {"time": instant(attributes.get("time", "")), "host": attributes.get("node", "")}
     if not whole["host"]:
@@ -236,6 +239,12 @@ def of_envelope(envelope: Any) -> list[Sample]:
                     "cputime_s": float(process.get("cpu_time", 0)),
                     "rolledup": process.get("rolledup", 0),
                     "threads": process.get("num_threads", 0) + 1,
+                    # A fraction until 0.15.
+                    "cpu_sampled_pct": float(process.get("cpu_util", 0)) * (100 if "0.15." in whole["version"] else 1),
+                    "read_kib": float(process.get("data_read", 0)),
+                    "written_kib": float(process.get("data_written", 0)),
+                    "cancelled_kib": float(process.get("data_cancelled", 0)),
+                    "in_container": bool(process.get("in_container")),
                 }
             )
     return samples

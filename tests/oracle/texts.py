@@ -117,3 +117,12 @@ def runs(numbers: list[str]) -> str:
         else:
             parts.append([text])
     return ",".join(part[0] if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)
+
+
+def whole(value: Any) -> str:
+    """Return a whole number, its fraction cut off, or nothing where there is none."""
+    return "" if value is None else str(int(value))
+
+
+def iso(instant: int | None, missing: str = "") -> str:
+    return missing if instant is None else datetime.fromtimestamp(instant, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

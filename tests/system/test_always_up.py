@@ -11,6 +11,7 @@ from tests.system.conftest import Machine
 pytestmark = pytest.mark.system
 
 INGEST = "sonar-infiltrate.service"
+QUERY = "sonar-sonalyzed.service"
 DATA = "/var/lib/sonar-server/data"
 
 
@@ -21,13 +22,17 @@ def server(machine: Machine) -> Machine:
     return machine
 
 
-def post(machine: Machine, number: int) -> str:
-    line = (
-        f"v=0.12.1,time=2026-01-06T10:00:00+00:00,host=c1,user=u,cmd=numbered,job={number},pid={number},cputime_sec=5\n"
-    )
+def ready(machine: Machine) -> str:
+    """Return what infiltrate says of itself."""
+    return machine("curl", "-s", "--unix-socket", "/run/sonar/infiltrate.socket", "http://localhost/ready")
+
+
+def post(machine: Machine, number: int, *, host: str = "c1", wait: int = 20) -> str:
+    fields = f"host={host},user=u,cmd=numbered,job={number},pid={number},cputime_sec=5"
     return machine(
-        "curl", "--silent", "--cacert", "/run/sonar-ca.crt", "--user", "node.example.org:up-secret", "--max-time", "20",
-        "--header", "Content-Type: text/csv", "--data-binary", line, "--output", "/dev/null",
+        "curl", "--silent", "--cacert", "/run/sonar-ca.crt", "--user", "node.example.org:up-secret",
+        "--max-time", str(wait), "--header", "Content-Type: text/csv", "--output", "/dev/null",
+        "--data-binary", f"v=0.12.1,time=2026-01-06T10:00:00+00:00,{fields}\n",
         "--write-out", "%{http_code}", "https://localhost:8086/sonar-freecsv?cluster=node.example.org", check=False,
     )  # fmt: skip
 
@@ -46,27 +51,111 @@ def explained(machine: Machine, identity: str) -> str:
     return machine("journalctl", "--no-pager", "-x", "-n", "1", f"MESSAGE_ID={identity}")
 
 
-def test_a_hang_ends_by_the_watchdog_with_the_stack_in_the_journal(server: Machine) -> None:
-    before, since = int(server.property(INGEST, "NRestarts")), time.time() - 1
-    server.write(f"/run/systemd/system/{INGEST}.d/hang.conf", "[Service]\nWatchdogSec=2s\n")
-    server("systemctl", "daemon-reload")
-    server("systemctl", "restart", INGEST)
-    try:
-        server("systemctl", "kill", "--kill-whom=main", "-s", "STOP", INGEST)
-        # A stopped process cannot be aborted before it goes on; SIGCONT is what systemd sends with the signal.
-        server.wait("it was restarted", lambda: int(server.property(INGEST, "NRestarts")) > before, 40)
-        server.wait("it is active", lambda: server.property(INGEST, "ActiveState") == "active")
-    finally:
-        server("rm", f"/run/systemd/system/{INGEST}.d/hang.conf")
-        server("systemctl", "daemon-reload")
-    text = "\n".join(str(one["MESSAGE"]) for one in journal(server, "-u", INGEST, since=since))
+# What runs instead of the daemon: the same program, in which calls on some files wait while /run/hang is there.
+HANGING = """
+import os, runpy, sys, time
+from pathlib import Path
+program, name, where = sys.argv[1:4]
+real = getattr(os, name)
+def call(first, *rest, **more):
+    path = str(Path(f"/proc/self/fd/{first}").readlink()) if isinstance(first, int) else str(first)
+    while where in path and os.path.exists("/run/hang"):
+        time.sleep(0.05)
+    return real(first, *rest, **more)
+setattr(os, name, call)
+sys.argv = [program, *sys.argv[4:]]
+runpy.run_path(program, run_name="__main__")
+"""
+# What hangs: the call, the files, and where the stack says so.
+HANGS = {
+    "the spool": ("fdatasync", ".wal", ("spool.py", "in _write")),
+    "the distributor": ("open", "/node.example.org/", ("distribute.py", "in _open_file")),
+}
 
-    assert "watchdog" in text.lower()
+
+def stacks_of(machine: Machine, unit: str, since: float) -> str:
+    return "\n".join(str(one["MESSAGE"]) for one in journal(machine, "-u", unit, since=since))
+
+
+def watch(machine: Machine, unit: str, extra: str = "") -> None:
+    """Shorten the patience of a unit's watchdog; with `extra` lines for its service."""
+    machine.write(f"/run/systemd/system/{unit}.d/hang.conf", f"[Service]\nWatchdogSec=6s\n{extra}")
+    machine("systemctl", "daemon-reload")
+    machine("systemctl", "restart", unit)
+    machine.wait(f"{unit} is active", lambda: machine.property(unit, "ActiveState") == "active")
+
+
+def stop_watching(machine: Machine, unit: str) -> None:
+    machine("rm", "-r", f"/run/systemd/system/{unit}.d")
+    machine("systemctl", "daemon-reload")
+    machine("systemctl", "restart", unit)
+
+
+def ended_by_the_watchdog(machine: Machine, unit: str, before: int, since: float) -> None:
+    """Wait for the end of what hangs; what the journal must have of it, it has."""
+    machine.wait("it was restarted", lambda: int(machine.property(unit, "NRestarts")) > before, 60)
+    text = stacks_of(machine, unit, since)
+    assert "watchdog timeout" in text.lower(), text
     assert "Fatal Python error: Aborted" in text
     assert "most recent call first" in text
+    failed = event(machine, "self-check-failed", since)
+    assert failed, text
+    assert failed[0]["_SYSTEMD_UNIT"] == unit
+    explanation = explained(machine, str(failed[0]["MESSAGE_ID"]))
+    assert "look for a disk or a file system that hangs" in explanation
     # systemd's own catalog has the entry about a unit that failed in this way.
-    assert "Defined-By: systemd" in server("journalctl", "--no-pager", "-x", "-u", INGEST, f"--since=@{int(since)}")
-    assert post(server, 1) == "200"
+    assert "Defined-By: systemd" in machine("journalctl", "--no-pager", "-x", "-u", unit, f"--since=@{int(since)}")
+
+
+@pytest.mark.parametrize("what", HANGS)
+def test_a_hang_of_ingest_ends_by_the_watchdog_with_the_stack_in_the_journal(server: Machine, what: str) -> None:
+    call, where, stack = HANGS[what]
+    before, since = int(server.property(INGEST, "NRestarts")), time.time() - 1
+    server.write("/run/hanging.py", HANGING)
+    program = f"/usr/lib/sonar-server/venv/bin/python -I /run/hanging.py /usr/libexec/sonar/infiltrate {call} {where}"
+    options = f"--data {DATA} --password-file %d/ingest-passwords"
+    watch(server, INGEST, f"ExecStart=\nExecStart={program} {options}\n")
+    try:
+        assert post(server, 0) == "200"
+        server.wait("a canary came back", lambda: '"last_canary":null' not in ready(server).replace(" ", ""))
+        server.write("/run/hang", "")
+        # One that waits for the disk has no answer, and is sent again; one that the spool has is kept.
+        assert post(server, 11, host=what.split()[1], wait=2) == ("200" if what == "the distributor" else "000")
+        ended_by_the_watchdog(server, INGEST, before, since)
+    finally:
+        (server.root / "run/hang").unlink(missing_ok=True)
+        stop_watching(server, INGEST)
+    text = stacks_of(server, INGEST, since)
+
+    assert any(stack[0] in line and stack[1] in line for line in text.splitlines()), text
+    assert post(server, 2) == "200"
+    log = server.root / f"{DATA.lstrip('/')}/node.example.org/2026/01/06/distributor.csv"
+    if what == "the distributor":
+        server.wait("what was answered is in the log, once", lambda: log.exists() and log.read_text().count("\n") == 1)
+
+
+def test_a_hang_of_the_workers_ends_sonalyzed_by_the_watchdog(server: Machine) -> None:
+    since = time.time() - 1
+    server("systemctl", "start", "sonar-sonalyzed.socket", "sonar-sonalyzed-local.socket", QUERY)
+    watch(server, QUERY)
+    before = int(server.property(QUERY, "NRestarts"))
+    try:
+        server.wait("it was fed", lambda: server.property(QUERY, "WatchdogTimestamp") != "")
+        group = server.property(QUERY, "ControlGroup")
+        main = server.property(QUERY, "MainPID")
+        server("sh", "-c", f"kill -STOP $(grep -vx {main} /sys/fs/cgroup/systemd{group}/cgroup.procs)")
+        ended_by_the_watchdog(server, QUERY, before, since)
+    finally:
+        stop_watching(server, QUERY)
+
+    assert "nursery.py" in stacks_of(server, QUERY, since)
+    server.wait("it is active", lambda: server.property(QUERY, "ActiveState") == "active")
+
+
+def test_canaries_are_nobodys_data(server: Machine) -> None:
+    server.wait("there is one", lambda: any((server.root / DATA.lstrip("/")).glob(".server/canary/*/*/*/h*.csv")))
+    assert server("/usr/libexec/sonar/cluster", "list", "--json").count("canary") == 0
+    assert "canary" not in server("/usr/libexec/sonar/verify", "--verbose", check=False)
 
 
 def test_a_full_disk_is_503_and_said_and_ends_by_itself(server: Machine) -> None:

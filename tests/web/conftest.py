@@ -1,5 +1,6 @@
 """A running sonalyzed with a generated cluster, for all tests of the query server."""
 
+import base64
 import json
 import signal
 import subprocess
@@ -14,12 +15,17 @@ from urllib.parse import urlencode
 import pytest
 import trustme
 import urllib3
+from playwright.sync_api import Browser, sync_playwright
 
 from sonar.demo.history import write_config, write_history
 from sonar.serve.passwords import Hash
 
+from tests.verbs.asking import envelope, put
+
 LIBEXEC = Path(__file__).resolve().parents[2] / "libexec"
 CLUSTER = "demo.example.org"
+FOX = "fox.example.org"
+CHROMIUM = "/usr/bin/chromium"
 # Names, passwords and what the password file says of them; `grete` has jobs in the generated history.
 PEOPLE = {
     "ada": ("s3cret", "role=support"),
@@ -37,6 +43,7 @@ class Server:
     http: urllib3.PoolManager
     data: Path
     config: Path
+    pid: int
 
     def get(
         self,
@@ -98,15 +105,16 @@ def running(root: Path, options: Sequence[str | Path], *, tls: bool = True) -> I
             time.sleep(0.02)
         scheme = "https" if tls else "http"
         with urllib3.PoolManager(maxsize=32, ca_certs=str(root / "ca.crt") if tls else None) as http:
-            yield Server(f"{scheme}://127.0.0.1:{ports.read_text().split()[2]}", http, root / "data", root)
+            yield Server(f"{scheme}://127.0.0.1:{ports.read_text().split()[2]}", http, root / "data", root, process.pid)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=45)
     told = log.read_text()
     assert process.returncode == 0, told
     assert "Traceback" not in told, told
-    for password, _ in PEOPLE.values():
+    for name, (password, _) in PEOPLE.items():
         assert password not in told
+        assert base64.b64encode(f"{name}:{password}".encode()).decode() not in told
 
 
 @pytest.fixture(scope="session")
@@ -159,5 +167,53 @@ def write_reports(directory: Path) -> None:
 def server(site: Path) -> Iterator[Server]:
     options: list[str | Path] = ["--cluster-config", site]
     options += ["--password-file", site / "passwords", "--reports", site / "reports"]
-    with running(site, options) as server:
+    with running(site, [*options, "--verbose"]) as server:  # whatever it logs, no secret
         yield server
+
+
+@pytest.fixture(scope="session")
+def fox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with a cluster that has told all there is to tell."""
+    root = tmp_path_factory.mktemp("fox")
+    data, day = root / "data" / FOX, "2024-03-01T10"
+    (root / "data" / "empty.example.org").mkdir(parents=True)
+    cards = [{"index": at, "uuid": f"U{at}", "model": "A100", "memory": 1 << 25} for at in range(2)]
+    node = {"sockets": 1, "cores_per_socket": 2, "threads_per_core": 1, "cpu_model": "EPYC", "memory": 1 << 25}
+    put(data, "0+sysinfo-n1.json", envelope("sysinfo", time=f"{day}:00:00Z", node="n1", cards=cards, **node))
+    for minute, seconds in ((0, 0), (5, 200)):
+        system = {"cpus": [0, seconds], "gpus": cards, "load1": 1.5, "disks": [{"name": "sda", "stats": [1, 2, 3, 4]}]}
+        process = {"cmd": "x", "pid": 5, "cpu_avg": 100, "cpu_time": minute * 60}
+        jobs = [{"job": 7, "user": "grete", "processes": [process]}]
+        sample = envelope("sample", time=f"{day}:{minute:02}:00Z", node="n1", system=system, jobs=jobs)
+        put(data, "0+sample-n1.json", sample)
+    told = [
+        {"job_id": number, "user_name": user, "job_state": "COMPLETED", "account": "nn1"}
+        for number, user in ((7, "grete"), (8, "ada"))
+    ]
+    put(data, "0+job-slurm.json", envelope("job", time=f"{day}:10:00Z", slurm_jobs=told))
+    states = {"nodes": [{"names": ["n1"], "states": ["IDLE"]}], "partitions": [{"name": "p", "nodes": ["n1"]}]}
+    put(data, "0+cluzter-slurm.json", envelope("cluster", time=f"{day}:10:00Z", **states))
+    for audience in ("admin", "login"):
+        path = root / "reports" / FOX / audience / "r.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(f'["{audience}"]\n')
+    (root / "cluster-aliases.json").write_text(json.dumps([{"alias": "fox", "value": FOX}]))
+    passwords_file(root / "passwords")
+    options: list[str | Path] = [
+        "--cluster-config",
+        root,
+        "--password-file",
+        root / "passwords",
+        "--reports",
+        root / "reports",
+    ]
+    with running(root, options) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()

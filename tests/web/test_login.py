@@ -92,27 +92,24 @@ def test_a_session_ends_with_its_password(site, tmp_path) -> None:  # type: igno
     import os
     import signal
     import time
-    from pathlib import Path
 
     passwords = passwords_file(tmp_path / "passwords")
     key = tmp_path / "key"
-    key.write_bytes(os.urandom(32).hex().encode())
-    key.chmod(0o600)
     (tmp_path / "data").symlink_to(site / "data")
     options = ["--password-file", passwords, "--session-key", key]
     with running(tmp_path, options, tls=False) as server:
         value = cookie_of(server).split(";")[0]
         assert value.startswith("sonar=")
         assert server.get("/", login=None, headers={"cookie": value}).status == 200
+    made = key.read_bytes()  # at the first start
+    assert (key.stat().st_mode & 0o777, len(made.strip()) >= 32) == (0o600, True)
+    assert [path.name for path in tmp_path.iterdir() if "key" in path.name] == ["key"]
     with running(tmp_path, options, tls=False) as server:  # the key outlives the process
+        assert key.read_bytes() == made
         assert server.get("/", login=None, headers={"cookie": value}).status == 200
         lines = passwords.read_text().splitlines()
         passwords.write_text("\n".join(line for line in lines if not line.startswith("ada:")) + "\n")
-        parent = [
-            int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cmdline")
-            if str(passwords).encode() in path.read_bytes()
-        ]  # fmt: skip
-        os.kill(parent[0], signal.SIGHUP)
+        os.kill(server.pid, signal.SIGHUP)
         deadline = time.monotonic() + 10
         while server.get("/", login=None, headers={"cookie": value}).status == 200:
             assert time.monotonic() < deadline

@@ -4,16 +4,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.verbs.asking import ask, envelope, put
-from tests.web.conftest import LIBEXEC, Server, passwords_file, running
+from tests.verbs.asking import ask
+from tests.web.conftest import FOX, LIBEXEC, Server
 
-FOX = "fox.example.org"
 WINDOW = {"from": "2024-03-01", "to": "2024-03-01"}
 VERBS = {
     "node": {"newest": "true"},
@@ -27,46 +25,6 @@ VERBS = {
     "snode": {},
     "spart": {"fmt": "json,all"},
 }
-
-
-@pytest.fixture(scope="module")
-def fox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with a cluster that has told all there is to tell."""
-    root = tmp_path_factory.mktemp("fox")
-    data, day = root / "data" / FOX, "2024-03-01T10"
-    (root / "data" / "empty.example.org").mkdir(parents=True)
-    cards = [{"index": at, "uuid": f"U{at}", "model": "A100", "memory": 1 << 25} for at in range(2)]
-    node = {"sockets": 1, "cores_per_socket": 2, "threads_per_core": 1, "cpu_model": "EPYC", "memory": 1 << 25}
-    put(data, "0+sysinfo-n1.json", envelope("sysinfo", time=f"{day}:00:00Z", node="n1", cards=cards, **node))
-    for minute, seconds in ((0, 0), (5, 200)):
-        system = {"cpus": [0, seconds], "gpus": cards, "load1": 1.5, "disks": [{"name": "sda", "stats": [1, 2, 3, 4]}]}
-        process = {"cmd": "x", "pid": 5, "cpu_avg": 100, "cpu_time": minute * 60}
-        jobs = [{"job": 7, "user": "grete", "processes": [process]}]
-        sample = envelope("sample", time=f"{day}:{minute:02}:00Z", node="n1", system=system, jobs=jobs)
-        put(data, "0+sample-n1.json", sample)
-    told = [
-        {"job_id": number, "user_name": user, "job_state": "COMPLETED", "account": "nn1"}
-        for number, user in ((7, "grete"), (8, "ada"))
-    ]
-    put(data, "0+job-slurm.json", envelope("job", time=f"{day}:10:00Z", slurm_jobs=told))
-    states = {"nodes": [{"names": ["n1"], "states": ["IDLE"]}], "partitions": [{"name": "p", "nodes": ["n1"]}]}
-    put(data, "0+cluzter-slurm.json", envelope("cluster", time=f"{day}:10:00Z", **states))
-    for audience in ("admin", "login"):
-        path = root / "reports" / FOX / audience / "r.json"
-        path.parent.mkdir(parents=True)
-        path.write_text(f'["{audience}"]\n')
-    (root / "cluster-aliases.json").write_text(json.dumps([{"alias": "fox", "value": FOX}]))
-    passwords_file(root / "passwords")
-    options: list[str | Path] = [
-        "--cluster-config",
-        root,
-        "--password-file",
-        root / "passwords",
-        "--reports",
-        root / "reports",
-    ]
-    with running(root, options) as server:
-        yield server
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -1,26 +1,39 @@
 """A user sees only own rows: every verb, format, page, export and error message is tried."""
 
 import gzip
+import io
 import json
 import re
-from urllib.parse import quote
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote, urlsplit
 
 import pyarrow as pa
 import pytest
+import urllib3
+from pyarrow import parquet
 
 from sonar import verbs
+from sonar.config.clusters import Clusters
 from sonar.demo.history import _USERS, _WORK
+from sonar.render.formats import Style
+from sonar.verbs.declare import Reads
+from sonar.verbs.parameters import options_of
+from sonar.web import v2
+from sonar.web.answers import _ACCEPTED
+from sonar.web.app import application
 from sonar.web.pages import PAGES
+from sonar.web.privacy import _PERSONAL
+from sonar.web.site import Site
 
 from tests.web.conftest import CLUSTER, Server
 
 ME = "grete"
-BOTH = (200, 200)
 LOGIN = "grete:gr3te"
 OTHERS = {name for name, *_ in _USERS} - {ME}
 OWN_COMMANDS = set(_WORK["pipeline"].commands)
 OTHER_COMMANDS = {command for work in _WORK.values() for command in work.commands} - OWN_COMMANDS
-FORMATS = ("fixed", "csv,header", "csvnamed", "json", "awk")
 
 
 @pytest.fixture(scope="module")
@@ -38,29 +51,112 @@ def assert_nobody_else(text: str, where: str) -> None:
         assert not re.search(rf"(?<![\w/.-]){re.escape(word)}(?![\w.-])", text), f"{word!r} at {where}: {text[:600]}"
 
 
-def texts_of(server: Server, path: str) -> str:
-    response = server.get(path, login=LOGIN, headers={"accept": "text/html"} if path.startswith("/c/") else {})
-    assert response.status < 500, (path, response.data)
+def text_of(response: urllib3.BaseHTTPResponse) -> str:
+    """What an answer says, also where it is binary."""
+    match response.headers.get("content-type", ""):
+        case "application/vnd.apache.arrow.stream":
+            return str(pa.ipc.open_stream(response.data).read_all().to_pylist())
+        case "application/vnd.apache.parquet":
+            return str(parquet.read_table(io.BytesIO(response.data)).to_pylist())
     return response.data.decode()
 
 
-def test_no_format_of_any_verb_tells_of_others(server: Server, jobs_of_others: dict[int, tuple[str, str]]) -> None:
-    somebody, number = sorted(OTHERS)[0], next(iter(jobs_of_others))
-    formats = ["", *(f"&fmt={form},default" for form in FORMATS), "&fmt=json,all", "&fmt=csv,user,cmd,host,job"]
-    filters = [
-        "&user=-", f"&user={somebody}&user={ME}", f"&job={number}", f"&exclude-user={ME}", "&command=python",
-        "&user=-&command=gmx",
-    ]  # fmt: skip
-    questions = [*((words, "") for words in formats), *(("&fmt=json,user,cmd,host", text) for text in filters)]
-    for name in verbs.NAMES:
-        more = {"uptime": "&interval=5", "report": "&report-name=x"}.get(name, "")
-        for at, (words, condition) in enumerate(questions):
-            interface = "/api/v0" if at % 3 == 1 else ""
-            path = f"{interface}/{name}?cluster={CLUSTER}&host=gpu-2{words}{condition}{more}"
-            text = texts_of(server, path)
-            for word in (somebody, "python", "gmx"):  # an error may repeat what was asked
-                text = text.replace(f"{word!r}", "")
+def texts_of(server: Server, path: str, accept: str = "") -> str:
+    response = server.get(path, login=LOGIN, headers={"accept": accept} if accept else {})
+    assert response.status < 500, (path, response.data)
+    return text_of(response)
+
+
+# What is tried of each address: the own name and somebody else's wherever a name can stand.
+IN_PATHS = ("cluster", "node", "group", "job", "user")
+NAMES_NOBODY = {
+    "/version",
+    "/metrics",
+    "/openapi.json",
+    "/login",
+    "/logout",
+    "/static/{name:path}",
+    "/q/{name:path}",
+    "/q",
+}
+FORMATS = [f"{style.value},default" for style in Style]
+FORMATS += ["", "csv,header,default", "json,user,cmd,host", "csv,user,cmd,host,job", "html,cpu", "help"]
+ACCEPTS = ("text/html", *_ACCEPTED)
+PERSONAL = (*_PERSONAL, "query", "sort")
+
+
+def values_of(other: str, number: int) -> dict[str, tuple[str, ...]]:
+    """Texts of the parameters that may say something of persons, right and wrong ones."""
+    return {
+        "user": ("-", ME, other, f"{ME},{other}", "no/body"),
+        "exclude-user": (ME, other),
+        "command": ("python", "gmx"),
+        "exclude-command": ("bash",),
+        "job": (str(number), "0", "x"),
+        "exclude-job": (str(number),),
+        "query": (f'user = "{other}"', f'user =~ "{other}" or user =~ "."', "nonesuch = 1"),
+        "sort": ("user", "-user", "nonesuch"),
+    }
+
+
+def addresses(jobs_of_others: dict[int, tuple[str, str]]) -> Iterator[tuple[str, str, str]]:
+    """Yield path, `Accept`, and the words that the question itself has, of all that is declared: whatever is added to
+    the declarations of pages, verbs, options, formats and paths is tried without a change here.
+    """
+    number, (other, host) = next(iter(jobs_of_others.items()))
+    values = values_of(other, number)
+    assert set(values) == set(PERSONAL)
+    base = {"cluster": CLUSTER, "node": host, "group": "gpu-*"}
+    for page in PAGES:
+        for mine in (True, False):
+            known = {**base, "job": str(number), "user": ME if mine else other}
+            path = page.path.format(**{name: quote(known[name], "") for name in IN_PATHS})
+            for query in ("", f"?user={other}&from=2d", f"?job={number}&from=2d"):
+                yield path + query, "text/html", other if "{user}" in page.path or other in query else ""
+    for name in (*verbs.NAMES, *verbs.ALIASES):
+        verb = verbs.verb(name)
+        options = {option.name for option in options_of(verb) if not option.local}
+        question = f"cluster={CLUSTER}" if verb.reads is not Reads.SITE else ""
+        for option, value in (("host", "gpu-2"), ("interval", "5"), ("report-name", "letters.json")):
+            question += f"&{option}={value}" if option in options else ""
+        question += f"&job={number}" if name in ("job", "explain", "profile") else ""
+        yield f"/api/v0/{name}?{question}", "", ""
+        formats = [*FORMATS, *(f"json,{alias}" for alias in verb.aliases)]
+        for at, fmt in enumerate(formats if "fmt" in options else [""]):
+            yield f"{'/api/v0' if at % 3 == 1 else ''}/{name}?{question}{f'&fmt={quote(fmt)}' * bool(fmt)}", "", ""
+        for accept in ACCEPTS:
+            yield f"/{name}?{question}", accept, ""
+        for at, option in enumerate(sorted(options & set(PERSONAL))):
+            for value in values[option]:
+                yield f"{'/api/v0' if at % 2 else ''}/{name}?{question}&{option}={quote(value)}", "", value
+    for one in v2.PATHS:
+        path = f"/api/v2{one.path}".replace("{cluster}", CLUSTER)
+        assert "{" not in path
+        yield path, "", ""
+        for parameter in one.parameters:
+            yield f"{path}?{parameter}={host if parameter == 'nodename' else int(time.time()) - 7200}", "", ""
+
+
+def test_nothing_anywhere_tells_of_others(server: Server, jobs_of_others: dict[int, tuple[str, str]]) -> None:
+    def tried(address: tuple[str, str, str]) -> tuple[str, str]:
+        path, accept, asked = address
+        text = texts_of(server, path, accept)
+        for word in re.findall(r"[\w.-]+", asked):  # an answer may repeat what was asked
+            text = re.sub(rf"(?<![\w/.-]){re.escape(word)}(?![\w.-])", "", text)
+        return path, text
+
+    all_addresses = list(addresses(jobs_of_others))
+    with ThreadPoolExecutor(4) as pool:
+        for path, text in pool.map(tried, all_addresses):
             assert_nobody_else(text, path)
+    # Nothing that the server answers is left out.
+    asked = {urlsplit(path).path for path, *_ in all_addresses}
+    site = Site(Clusters(server.data), None)
+    for route in application(site).routes:
+        pattern = getattr(route, "path", "")
+        shape = re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(pattern))
+        is_moved = pattern.endswith(".html")
+        assert is_moved or pattern in NAMES_NOBODY or any(re.fullmatch(shape, path) for path in asked), pattern
 
 
 def test_own_rows_are_there(server: Server) -> None:
@@ -130,23 +226,6 @@ def test_no_tag_of_somebody_else_gives_a_304(server: Server) -> None:
     response = server.get(path, login=LOGIN, headers={"if-none-match": tag})
     assert response.status == 200
     assert_nobody_else(response.data.decode(), path)
-
-
-def test_no_page_tells_of_others(server: Server, jobs_of_others: dict[int, tuple[str, str]]) -> None:
-    number, (other, host) = next(iter(jobs_of_others.items()))
-    for page in PAGES:
-        for user in (ME, other):
-            values = {
-                "cluster": CLUSTER, "node": host, "group": "gpu-*", "job": str(number), "user": user, "name": "x",
-            }  # fmt: skip
-            path = page.path
-            for name, value in values.items():
-                path = path.replace(f"{{{name}}}", quote(value, ""))
-            for query in ("", "?user=-&from=2d", f"?job={number}&from=2d"):
-                text = texts_of(server, path + query)
-                if "{user}" in page.path:  # a page repeats the name that was asked for
-                    text = text.replace(other, "")
-                assert_nobody_else(text, path + query)
 
 
 def test_who_has_one_cluster_sees_no_other(server: Server) -> None:

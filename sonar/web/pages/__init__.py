@@ -34,7 +34,10 @@ _MODULES = (
 )  # fmt: skip
 
 # What the frame around each page wants to know.
-_EVERYWHERE: Mapping[str, Any] = {"version": sonar.__version__, "who": "", "role": "", "cluster": None, "section": ""}
+_EVERYWHERE: Mapping[str, Any] = {
+    "version": sonar.__version__, "who": "", "role": "", "cluster": None, "section": "",
+    "data_newest": None, "data_age": "", "data_level": "",
+}  # fmt: skip
 
 _TEMPLATES = Path(__file__).parents[1] / "templates"
 
@@ -99,8 +102,13 @@ def show(
     parameters: Sequence[tuple[str, str]],
     snapshot: Any,
     server: Any = None,
+    newest: int | None = None,
 ) -> None:
-    """Write a page. Raise UnknownClusterError, UsageError, SonarError."""
+    """Write a page; `newest` is the newest sample of the cluster, if that is known.
+
+    Raise UnknownClusterError, UsageError, SonarError.
+    """
+    from sonar.web.freshness import age_text, level_of
     from sonar.web.questions import Asker
 
     page = next(page for page in PAGES if page.path == path)
@@ -108,8 +116,10 @@ def show(
     cluster = asker.cluster(path_parameters["cluster"]) if "cluster" in path_parameters else None
     context = Context(asker, cluster, path_parameters, parameters, snapshot, server)
     facts = page.build(context)
+    age = {} if newest is None else {"data_newest": newest, "data_age": age_text(newest, now)}
     text = rendered(page.template, **{
-        "who": who.name, "role": str(who.role), "cluster": cluster, "section": page.section, "now": now, **facts,
+        "who": who.name, "role": str(who.role), "cluster": cluster, "section": page.section, "now": now,
+        "data_level": level_of(newest, now), **age, **facts,
     })  # fmt: skip
     reply.start(200, page.media_type)
     reply.write(text)

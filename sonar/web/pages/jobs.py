@@ -99,9 +99,11 @@ def build(context: Context) -> Mapping[str, Any]:
     }
 
 
-def job_rows(context: Context, given: Mapping[str, Sequence[str]], *, at: int | None = None) -> list[dict[str, Any]]:
-    """Return the jobs, as values; `at` keeps those that were there at an instant."""
-    question = {"user": ["-"], **{name: list(values) for name, values in given.items()}, "fmt": [FIELDS]}
+def job_rows(
+    context: Context, given: Mapping[str, Sequence[str]], *, at: int | None = None, more: str = ""
+) -> list[dict[str, Any]]:
+    """Return the jobs, as values, with `more` fields; `at` keeps those that were there at an instant."""
+    question = {"user": ["-"], **{name: list(values) for name, values in given.items()}, "fmt": [FIELDS + more]}
     if "job" in question and "user" not in given:
         del question["user"]  # a job number is about everyone who may be seen
     if at is not None:
@@ -144,6 +146,8 @@ def _text(row: Mapping[str, Any], column: Column) -> str:
             return minute_text(value)
         case "duration":
             return duration_text(value)
+    if value is None:
+        return "–"
     if column.scale != 1:
         return f"{value / column.scale:.1f}"
     return str(ceil(value)) if isinstance(value, float) else str(value)

@@ -45,7 +45,7 @@ def build(context: Context) -> Mapping[str, Any]:
         "facts": _facts(asker.ask("node", cluster, {"host": [name], "newest": ["true"]}).texts()),
         "seen": latest,
         "level": level_of(latest, asker.now),
-        "age": age_text(latest, asker.now),
+        "age_of_node": age_text(latest, asker.now),
         "spans": RANGES,
         "range": span,
         "chart": chart,

@@ -3,8 +3,11 @@
 What it shows is the same for all who watch, so it is computed once for them: see `sonar.web.snapshots`.
 """
 
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from sonar.names import ClusterName
@@ -19,6 +22,7 @@ __all__ = ["PAGE", "QUANTITIES", "Quantity", "snapshot"]
 RECENT_S = 30 * MINUTE
 LONGER_S = 12 * HOUR
 _SLOT_S = 30 * MINUTE
+_OLD_S = 2 * MINUTE  # an older state is being made again while it is shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,11 @@ QUANTITIES = (
 # Users, and numbers of jobs; each of the recent and of the longer time.
 _People: TypeAlias = tuple[tuple[set[str], set[str]], tuple[int, int]]
 _NOBODY: _People = ((set(), set()), (0, 0))
-_SORTS = ("name", "seen", *(quantity.select for quantity in QUANTITIES), "users", "jobs")
+_DIGITS = re.compile(r"([0-9]+)")
+_GLANCE = "at-a-glance.json"
+_LARGEST_REPORT = 16 << 20
+_BLAMELESS = dict.fromkeys(("violators", "Violators", "zombies", "Zombies"), 0.0)
+_SORTS = ("name", "seen", *(quantity.select for quantity in QUANTITIES), "users", "jobs", "violators", "zombies")
 
 
 def snapshot(asker: Asker, cluster: ClusterName) -> dict[str, Any]:
@@ -66,8 +74,10 @@ def snapshot(asker: Asker, cluster: ClusterName) -> dict[str, Any]:
         loads.setdefault(row["host"], []).append(row)
     people = _people(asker, cluster, now)
     failed = _failed_gpus(asker, cluster)
+    judged, judged_at = _judged(asker, cluster)
+    without = {name for name, node in known.items() if not node.gpu_cards}
     nodes = []
-    for name in sorted({*seen, *known}):
+    for name in sorted({*seen, *known}, key=_by_number):
         node = known.get(name)
         rows = loads.get(name, [])
         values: dict[str, float | None] = {}
@@ -82,6 +92,7 @@ def snapshot(asker: Asker, cluster: ClusterName) -> dict[str, Any]:
             "cpufail": float(level == "offline"), "gpufail": float(name in failed),
             "users": float(len(of_node[0][0])), "Users": float(len(of_node[0][1])),
             "jobs": float(of_node[1][0]), "Jobs": float(of_node[1][1]),
+            **judged.get(name, {} if judged_at is None else _BLAMELESS),
         }  # fmt: skip
         nodes.append(
             {
@@ -92,8 +103,24 @@ def snapshot(asker: Asker, cluster: ClusterName) -> dict[str, Any]:
         )  # fmt: skip
     return {
         "made": now, "newest": max(seen.values(), default=None), "nodes": nodes, "is_relative": is_relative,
-        "chart": _chart(loads, fields, len(seen), now, is_relative=is_relative),
+        "judged": judged_at, "chart": _chart(loads, fields, without, now, is_relative=is_relative),
     }  # fmt: skip
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    """Return what sorts c1-2 before c1-10."""
+    return [(int(part) if part.isdecimal() else -1, part) for part in _DIGITS.split(name)]
+
+
+def mean_loads(state: Mapping[str, Any]) -> list[tuple[str, int, str]]:
+    """Return title, percent and meaning of the load of all nodes of a snapshot together, as far as that is relative."""
+    found = []
+    for quantity in QUANTITIES if state["is_relative"] else ():
+        values = [v for node in state["nodes"] if (v := node["values"].get(quantity.select)) is not None]
+        if values and quantity.select != "virt%":
+            meaning = f"{quantity.meaning}: mean of the last half hour, over the nodes that have any"
+            found.append((quantity.title, round(sum(values) / len(values)), meaning))
+    return found
 
 
 def _mean(rows: list[dict[str, Any]], column: str, start: int, end: int, *, last: int = 0) -> float | None:
@@ -118,6 +145,37 @@ def _people(asker: Asker, cluster: ClusterName, now: int) -> dict[str, _People]:
     return {host: (users, (numbers[0], numbers[1])) for host, (users, numbers) in found.items()}
 
 
+def _judged(asker: Asker, cluster: ClusterName) -> tuple[dict[str, Mapping[str, float]], int | None]:
+    """Return the numbers of violators and zombies of each node, and the instant when they were found; None: never.
+
+    They come from the public report at-a-glance, which counts jobs of the last day and names nobody.
+    """
+    reports = asker.clusters.reports
+    path = None if reports is None else reports / cluster / "public" / _GLANCE
+    rows, made = _report_rows(path) if path is not None else ([], None)
+    found: dict[str, Mapping[str, float]] = {}
+    for row in rows:
+        violators, zombies = (_count(row.get(name)) for name in ("violators_long", "zombies_long"))
+        found[str(row.get("hostname"))] = {
+            "violators": violators, "Violators": violators, "zombies": zombies, "Zombies": zombies,
+        }  # fmt: skip
+    return found, made
+
+
+def _report_rows(path: Path) -> tuple[list[dict[str, Any]], int | None]:
+    try:
+        with path.open("rb") as file:
+            rows = json.loads(file.read(_LARGEST_REPORT))
+            made = int(path.stat().st_mtime)
+    except (OSError, ValueError):
+        return [], None
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else [], made
+
+
+def _count(value: object) -> float:
+    return float(value) if isinstance(value, int) else 0.0
+
+
 def _failed_gpus(asker: Asker, cluster: ClusterName) -> set[str]:
     """Return the nodes whose last word about their GPUs was that one has failed."""
     last: dict[str, str] = {}
@@ -128,45 +186,42 @@ def _failed_gpus(asker: Asker, cluster: ClusterName) -> set[str]:
 
 
 def _chart(
-    loads: dict[str, list[dict[str, Any]]], fields: list[str], number: int, now: int, *, is_relative: bool
+    loads: dict[str, list[dict[str, Any]]], fields: list[str], without: set[str], now: int, *, is_relative: bool
 ) -> dict[str, Any]:
-    """Return the mean (of shares) or the sum (of absolute values) over the nodes that reported in each half hour."""
+    """Return the mean (of shares) or the sum (of absolute values) over the nodes that reported in each half hour.
+
+    Nodes `without` GPUs have no share in theirs.
+    """
     times = list(range(now // _SLOT_S * _SLOT_S - DAY, now // _SLOT_S * _SLOT_S + 1, _SLOT_S))
     place = {time: at for at, time in enumerate(times)}
-    sums = [[0.0] * len(times) for _ in fields]
-    counts = [0] * len(times)
-    for rows in loads.values():
-        for row in rows:
-            at = place.get(row["time"])
-            if at is not None:
-                counts[at] += 1
-                for of_field, column in zip(sums, fields, strict=True):
-                    of_field[at] += row[column]
-    lines = [
-        [
-            None if not count else round(value / count if is_relative else value, 1)
-            for value, count in zip(of_field, counts, strict=True)
-        ]
-        for of_field in sums
-    ]
-    kept = [at for at, quantity in enumerate(QUANTITIES) if quantity.select != "virt%"]
-    return {
-        "times": times,
-        "charts": [
+    charts = []
+    for quantity, column in zip(QUANTITIES, fields, strict=True):
+        is_gpu = quantity.select.startswith("gpu")
+        hosts = [host for host in loads if not (is_gpu and host in without)]
+        if quantity.select == "virt%" or not hosts:
+            continue
+        sums, counts = [0.0] * len(times), [0] * len(times)
+        for host in hosts:
+            for row in loads[host]:
+                if (at := place.get(row["time"])) is not None:
+                    counts[at] += 1
+                    sums[at] += row[column]
+        charts.append(
             {
-                "title": QUANTITIES[at].title,
-                "unit": "% of all" if is_relative else QUANTITIES[at].unit,
+                "title": quantity.title,
+                "unit": "% of all" if is_relative else quantity.unit,
                 "percent": is_relative,
-                "names": [f"{number} nodes"],
-                "lines": [lines[at]],
+                "meaning": quantity.meaning + (": mean of these nodes" if is_relative else ": sum over these nodes"),
+                "names": [f"{len(hosts)} nodes"],
+                "lines": [
+                    [
+                        None if not count else round(total / count if is_relative else total, 1)
+                        for total, count in zip(sums, counts, strict=True)
+                    ]
+                ],
             }
-            for at in kept
-        ],
-    }
-
-
-def _share(total: float, count: int, *, is_mean: bool) -> float | None:
-    return None if not count else round(total / count if is_mean else total, 1)
+        )
+    return {"times": times, "charts": charts}
 
 
 def _capacity(cores: int, mem_gb: int, cards: int, gpumem_gb: int) -> str:
@@ -193,7 +248,7 @@ def build(context: Context) -> Mapping[str, Any]:
             shown = {
                 "short": name,
                 "level": level,
-                "age": age_text(node["seen"], now),
+                "age": age_text(node["seen"], now).removesuffix(" ago"),
                 "seen_text": _seen_text(node["seen"]),
             }
             nodes.append({**node, **shown})
@@ -212,6 +267,14 @@ def build(context: Context) -> Mapping[str, Any]:
         "newest_level": level_of(state["newest"], now),
         "newest_age": age_text(state["newest"], now),
         "made": state["made"],
+        "made_age": age_text(state["made"], now),
+        "is_old": now - state["made"] > _OLD_S,
+        "judged": state["judged"],
+        "judged_age": age_text(state["judged"], now),
+        "sums": {
+            name: int(sum(node["values"].get(name) or 0 for node in state["nodes"]))
+            for name in ("violators", "zombies")
+        },
         "is_relative": state["is_relative"],
         "quantities": [
             q for q in QUANTITIES if any(node["values"].get(q.select) is not None for node in state["nodes"])

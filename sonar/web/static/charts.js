@@ -5,8 +5,10 @@
 "use strict";
 
 (() => {
-  const COLOURS = ["#2878b5", "#d1731b", "#3a9a5b", "#a04bb0", "#c23b4b", "#7a6a2f",
-                   "#3aa3a3", "#8a8f98", "#e0a526", "#5b5fc7", "#b0568a", "#5f8f2f"];
+  const ON_LIGHT = ["#2878b5", "#c4651a", "#2f8a4e", "#a04bb0", "#c23b4b", "#7a6a2f",
+                    "#2b8f8f", "#767c86", "#b07f10", "#5b5fc7", "#b0568a", "#5f8f2f"];
+  const ON_DARK = ["#5fb0ee", "#f0985a", "#6fd08c", "#d08be0", "#f2808e", "#c9b56a",
+                   "#62cfcf", "#b3b9c4", "#f2c45c", "#9ba0ff", "#e58cbb", "#a5d06a"];
   const HEIGHT = 190;
   const dark = matchMedia("(prefers-color-scheme: dark)");
 
@@ -47,12 +49,13 @@
     };
   }
 
-  function options(data, chart, width, height) {
+  function options(data, chart, width, height, isSmall) {
     const axis = { stroke: colour("--faint"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } };
     const top = chart.percent ? 100 : 0;
+    const colours = dark.matches ? ON_DARK : ON_LIGHT;
     return {
-      width, height,
-      legend: { show: chart.lines.length > 1 || height >= HEIGHT },
+      width, height, padding: [8, 22, 0, 0],
+      legend: { show: chart.lines.length > 1 || !isSmall },
       tzDate: (instant) => uPlot.tzDate(new Date(instant * 1000), "Etc/UTC"),
       cursor: { sync: { key: "load" }, y: false },
       hooks: { drawClear: [shading(data.down || [])] },
@@ -61,7 +64,8 @@
       series: [
         { label: "UTC", value: "{YYYY}-{MM}-{DD} {HH}:{mm}" },
         ...shortNames(chart.names).map((label, at) => ({
-          label, stroke: COLOURS[at % COLOURS.length], width: 2, spanGaps: false, points: { show: true, size: 5, filter: alone },
+          label, stroke: colours[at % colours.length], width: 2, spanGaps: false,
+          fill: chart.lines.length === 1 ? colours[0] + "22" : undefined, points: { show: true, size: 5, filter: alone },
           value: (_plot, value) => (value === null ? "–" : value + (chart.percent ? " %" : "")),
         })),
       ],
@@ -75,11 +79,13 @@
 
   function show(holder) {
     let plots = [];
-    const height = Number(holder.dataset.height || HEIGHT);
+    const isWall = matchMedia("(min-width: 120rem)").matches;
+    const height = Number((isWall && holder.dataset.heightWall) || holder.dataset.height || HEIGHT);
 
     function draw() {
       const data = JSON.parse(document.getElementById(holder.dataset.charts).textContent);
       plots.forEach(({ plot }) => plot.destroy());
+      holder.dataset.number = data.charts.length;
       holder.replaceChildren();
       plots = data.charts.map((chart) => {
         const box = document.createElement("div");
@@ -94,7 +100,7 @@
         picture.setAttribute("aria-label", `${chart.title}, ${chart.unit}, of ${chart.names.join(", ")} over time`);
         box.append(title, picture);
         holder.append(box);
-        const plot = new uPlot(options(data, chart, inner(box), height), [data.times, ...chart.lines], picture);
+        const plot = new uPlot(options(data, chart, inner(box), height, "height" in holder.dataset), [data.times, ...chart.lines], picture);
         if (data.link) {
           plot.over.addEventListener("click", () => {
             const at = plot.cursor.idx;

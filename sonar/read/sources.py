@@ -1,0 +1,146 @@
+"""What an answer was made from: the days of log trees that were listed for it, and the state that their files were in.
+
+A process that answers for others notes this while it works. Whoever keeps the answer can tell later, without reading
+anything, whether it would still be the same, and who could have made it himself.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date
+from hashlib import blake2b
+from pathlib import Path
+from stat import S_IMODE
+from typing import TypeAlias
+
+__all__ = ["Access", "Days", "Sources", "note_days", "note_window", "noting", "state_of"]
+
+Days: TypeAlias = tuple[str, int, int]
+"""The root of a tree, and the first and the last of its days that were looked at, as proleptic ordinals."""
+
+Access: TypeAlias = tuple[int, int, int, int]
+"""A kind of file or directory that was looked at: mode, owner, group; and which bits of a mode that takes."""
+
+_READ, _LIST = 4, 5
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What an answer was made from. `timeless`: at any later instant it is the same, as long as the files are."""
+
+    days: tuple[Days, ...]
+    states: tuple[bytes, ...]
+    access: frozenset[Access]
+    timeless: bool
+
+    def are_unchanged(self) -> bool:
+        """Whether all files are as they were: none new, none gone, each with its inode, time of change and size."""
+        return all(state_of(days)[0] == state for days, state in zip(self.days, self.states, strict=True))
+
+
+@dataclass(slots=True)
+class Noted:
+    """What has been noted so far."""
+
+    _states: dict[Days, bytes] = field(default_factory=dict)
+    _access: set[Access] = field(default_factory=set)
+    _is_timeless: bool = True
+    _has_window: bool = False
+
+    def add_days(self, days: Days) -> None:
+        """Note the state of some days before they are read: what changes then makes the state another."""
+        if days not in self._states:
+            self._states[days], access = state_of(days)
+            self._access |= access
+
+    def add_window(self, *, timeless: bool) -> None:
+        """Note whether a question's answer changes with the present time."""
+        self._has_window = True
+        self._is_timeless &= timeless
+
+    def sources(self) -> Sources:
+        """Return all that was noted."""
+        timeless = self._is_timeless and self._has_window
+        return Sources(tuple(self._states), tuple(self._states.values()), frozenset(self._access), timeless)
+
+
+_noted: Noted | None = None
+
+
+@contextmanager
+def noting() -> Iterator[Noted]:
+    """Note what this process looks at. It must not be answering anything else meanwhile."""
+    global _noted  # noqa: PLW0603 -- what is noted is all that the process does
+    before, _noted = _noted, Noted()
+    try:
+        yield _noted
+    finally:
+        _noted = before
+
+
+def note_days(root: str, first: int, last: int) -> None:
+    """Tell that days of a tree are about to be listed."""
+    if _noted is not None:
+        _noted.add_days((root, first, last))
+
+
+def note_window(*, timeless: bool) -> None:
+    """Tell whether the answer to a question changes with the present time."""
+    if _noted is not None:
+        _noted.add_window(timeless=timeless)
+
+
+def state_of(days: Days) -> tuple[bytes, set[Access]]:
+    """Return a digest of names, inodes, times of change and sizes of all files of these days, and what they take."""
+    root, first, last = days
+    access: set[Access] = set()
+    lines: list[str] = []
+    digest = blake2b(digest_size=16)
+    years = [int(name) for name in _directory(root, access) if len(name) == 4 and name.isdecimal() and name != "0000"]
+    if not years:
+        digest.update(str(sorted(access)).encode())
+        return digest.digest(), access
+    first = max(first, date(min(years), 1, 1).toordinal())
+    last = min(last, date(max(years), 12, 31).toordinal())
+    above = ""
+    for ordinal in range(first, last + 1):
+        day = date.fromordinal(ordinal)
+        month = f"{root}/{day.year:04}/{day.month:02}"
+        if month != above:
+            above = month
+            for directory in (f"{root}/{day.year:04}", month):
+                _note(directory, access)
+        directory = f"{month}/{day.day:02}"
+        try:
+            entries = list(os.scandir(directory))
+        except OSError:
+            continue
+        _note(directory, access)
+        lines.append(directory)
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            try:
+                state = entry.stat()
+            except OSError:
+                continue
+            access.add((S_IMODE(state.st_mode), state.st_uid, state.st_gid, _READ))
+            lines.append(f"{entry.name}/{state.st_ino} {state.st_mtime_ns} {state.st_size}")
+    lines += sorted(map(str, access))  # whose they are: that may change, too
+    digest.update("\n".join(lines).encode("utf-8", "surrogateescape"))
+    return digest.digest(), access
+
+
+def _directory(path: str, access: set[Access]) -> list[str]:
+    _note(path, access)
+    try:
+        return os.listdir(path)
+    except OSError:
+        return []
+
+
+def _note(directory: str, access: set[Access]) -> None:
+    try:
+        state = Path(directory).stat()
+    except OSError:
+        return
+    access.add((S_IMODE(state.st_mode), state.st_uid, state.st_gid, _LIST))

@@ -1,0 +1,98 @@
+"""What the process that analyses come from keeps decoded, so that those that it forks have it: days asked for.
+
+Footers of columns and whole roll-ups of a day are read by the very functions that an analysis calls, which remember
+what they read by inode, time of change and size of the file; so what is kept of a file that has been replaced is never
+used. One day is read at a time, between two forks, the latest days first.
+"""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sonar.read.columns import Identity
+
+__all__ = ["Resident"]
+
+
+@dataclass(slots=True)
+class Resident:
+    """The days that are kept, in so many bytes."""
+
+    budget: int
+    size: int = 0
+    _wanted: dict[Path, None] = field(default_factory=dict)
+    _kept: "dict[Path, Identity]" = field(default_factory=dict)  # with the identity of the columns
+    _is_full: bool = False
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there are days to read."""
+        return bool(self._wanted)
+
+    def want(self, root: Path, first: int, last: int) -> None:
+        """Note that days of a tree were asked for, as far as they have columns that are not kept.
+
+        When all memory is taken, older days than those kept are not wanted; for a newer one all is given up.
+        """
+        from sonar.read.files import COLUMNS_NAME
+        from sonar.read.tree import directories_of_days
+
+        for directory in reversed(list(directories_of_days(root, first, last))):
+            identity = _identity(directory / COLUMNS_NAME)
+            if identity is None or self._kept.get(directory) == identity:
+                continue
+            if self._is_full and directory not in self._kept and directory < min(self._kept):
+                continue
+            if self._is_full:
+                self._forget()
+            self._wanted[directory] = None
+
+    def read_one(self) -> None:
+        """Read one of the days that are wanted."""
+        from sonar.columns.rollups import VERBS, open_rollup
+        from sonar.read.columns import COLUMNS_NAME, open_columns
+
+        directory = next(iter(self._wanted))
+        del self._wanted[directory]
+        columns = open_columns(directory / COLUMNS_NAME)
+        if columns is None:
+            return
+        rollups = [open_rollup(directory, verb, columns.identity) for verb in VERBS]
+        self._kept[directory] = columns.identity
+        self.size += _size_of(columns.facts) + sum(_size_of(one) for one in rollups)
+        if self.size > self.budget:
+            self._is_full = True
+            self._wanted.clear()
+
+    def _forget(self) -> None:
+        """Forget all, also what was replaced since it was read."""
+        from sonar.columns.rollups import forget_rollups
+        from sonar.read.columns import forget_columns
+
+        forget_columns()
+        forget_rollups()
+        self._kept.clear()
+        self.size, self._is_full = 0, False
+
+
+def _identity(path: Path) -> "Identity | None":
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_ino, state.st_mtime_ns, state.st_size
+
+
+def _size_of(value: Any) -> int:
+    """Return about how much memory a value and all in it take."""
+    size = getattr(value, "nbytes", None)
+    if isinstance(size, int):
+        return size + 100
+    if isinstance(value, dict):
+        return sum(_size_of(key) + _size_of(one) for key, one in value.items()) + 64
+    if isinstance(value, (list, tuple)):
+        return sum(map(_size_of, value)) + 56
+    names = getattr(type(value), "__slots__", ())
+    return sys.getsizeof(value) + sum(_size_of(getattr(value, name)) for name in names if hasattr(value, name))
