@@ -4,7 +4,7 @@ It is applied after streams are built, since the sample before the first selecte
 Only hosts may be selected earlier: no stream has two.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sonar.read.schema import HEARTBEAT_COMMAND
@@ -20,6 +20,8 @@ __all__ = ["DEFAULT_EXCLUSIONS", "SYSTEM_COMMANDS", "RecordFilter"]
 # Shells and session keepers: `jobs` and `load` never show them.
 SYSTEM_COMMANDS = frozenset({"bash", "zsh", "sshd", "tmux", "systemd"})
 
+_FIRST_OF_USERS = 1000
+
 DEFAULT_EXCLUSIONS = {"jobs": SYSTEM_COMMANDS | {HEARTBEAT_COMMAND}, "load": SYSTEM_COMMANDS}
 """The commands that a verb leaves out before anything else."""
 
@@ -34,6 +36,7 @@ class RecordFilter:
     exclude_commands: frozenset[str] = frozenset()
     jobs: frozenset[int] | None = None
     exclude_jobs: frozenset[int] = frozenset()
+    exclude_system_processes: bool = False  # those with a number below 1000, which begin with the system; groups stay
     hosts: "HostPatterns | None" = None  # the scan selects by it
 
     def mask(self, samples: "Samples") -> "np.ndarray":
@@ -46,7 +49,14 @@ class RecordFilter:
             keep &= np.isin(samples["job"], list(self.jobs))
         if self.exclude_jobs:
             keep &= ~np.isin(samples["job"], list(self.exclude_jobs))
+        if self.exclude_system_processes:
+            keep &= (samples["pid"] == 0) | (samples["pid"] >= _FIRST_OF_USERS)
         return keep
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether every sample passes."""
+        return replace(self, hosts=None) == RecordFilter()
 
 
 def _words_mask(

@@ -61,6 +61,7 @@ FILTER_OPTIONS = (
     Option("exclude-command", "no records of this command", repeat=True, metavar="NAME,..."),
     Option("job", "records of this job number", short="j", repeat=True, metavar="N"),
     Option("exclude-job", "no records of this job number", repeat=True, metavar="N"),
+    Option("exclude-system-jobs", "no records of processes with a number below 1000", OptionType.FLAG),
 )
 ROW_OPTIONS = (
     Option(
@@ -115,6 +116,7 @@ def query_of(
     else:
         scan = Scan.of_files(data, records.hosts)
     topics = TopicScan(data, window, records.hosts)
+    has_node_file = nodes is not None
     where, sort = _where(verb, given), _sort(verb, given)
     used = frozenset((*fmt.fields, *(fields_in(where) if where else ()), *(key.field for key in sort)))
     if isinstance(data, Path) and _needs_capacities(verb, own, fmt, used):
@@ -130,6 +132,7 @@ def query_of(
         window=window,
         now=now,
         nodes=nodes,
+        has_node_file=has_node_file,
         clusters=clusters,
         reports=tuple(reports),
         where=where,
@@ -300,6 +303,7 @@ def _record_filter(verb: Verb, given: Mapping[str, Sequence[str]], account: str 
         exclude_commands=exclude_commands,
         jobs=jobs or None,
         exclude_jobs=_job_numbers("exclude-job", given),
+        exclude_system_processes=bool(given.get("exclude-system-jobs")),
         hosts=_host_patterns(given.get("host")),
     )
 

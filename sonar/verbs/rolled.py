@@ -66,6 +66,8 @@ def rolled_up(query: "Query", verb: str, selection: "Selection", columns: tuple[
 
     records = query.filter
     filters = records.users is not None or records.exclude_users or records.jobs is not None or records.exclude_jobs
+    if records.exclude_system_processes:  # summaries know no process numbers
+        return None
     if records.commands is not None or records.exclude_commands != DEFAULT_EXCLUSIONS[verb]:
         return None
     plans = query.scan.plans() if query.scan.use_rollups else None

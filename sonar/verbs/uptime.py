@@ -1,6 +1,7 @@
 """The verb uptime: when hosts and their GPUs were up and down."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sonar.errors import UsageError
@@ -8,6 +9,8 @@ from sonar.times import MINUTE
 from sonar.verbs.declare import Field, Kind, Option, OptionType, Privacy, Result, Verb
 
 if TYPE_CHECKING:
+    from sonar.analysis.bounds import Bounds
+    from sonar.analysis.select import RecordFilter
     from sonar.analysis.uptime import Probes
     from sonar.read.scan import Tables
     from sonar.verbs.query import Query
@@ -22,9 +25,11 @@ def run(query: "Query") -> Result:
     from sonar.analysis.bounds import inferred_window
     from sonar.analysis.uptime import Period, periods
 
-    probes = dict(query.scan.map(_probes, ("time", "gpufail")))
-    bounds = [(int(of_host.time[0]), int(of_host.time[-1])) for of_host in probes.values()]
-    start, end = inferred_window(query.window, bounds)
+    everything = query.filter.is_everything
+    columns = ("time", "gpufail") if everything else ("time", "gpufail", "user", "cmd", "job", "pid")
+    told = dict(query.scan.map(partial(_probes, None if everything else query.filter), columns))
+    probes = {host: of_host for host, (of_host, _) in told.items()}
+    start, end = inferred_window(query.window, [bounds for _, bounds in told.values()])
     cutoff_s = query.options["interval"] * MINUTE * 2
     wanted = {"up", "down"}
     if query.options["only-up"] or query.options["only-down"]:
@@ -38,15 +43,23 @@ def run(query: "Query") -> Result:
     return Result(pa.table({name: [row[at] for row in found] for at, name in enumerate(names)}))
 
 
-def _probes(_host: str, tables: "Tables") -> "Probes | None":
-    """Return when a host was sampled; tables follow each other in time."""
+def _probes(records: "RecordFilter | None", _host: str, tables: "Tables") -> "tuple[Probes, Bounds] | None":
+    """Return when a host was sampled, by the records that count, and the bounds of all; tables follow in time."""
     import numpy as np
 
+    from sonar.analysis.bounds import bounds_of, joined
     from sonar.analysis.samples import samples_of
     from sonar.analysis.uptime import Probes, probes_of
 
-    parts = [probes_of(samples_of(table)) for table in tables]
-    return Probes(*(np.concatenate(part) for part in zip(*parts, strict=True))) if parts else None
+    parts, bounds = [], []
+    for table in tables:
+        samples = samples_of(table)
+        if of_table := bounds_of(samples):
+            bounds.append(of_table)
+            parts.append(probes_of(samples if records is None else samples.take(records.mask(samples))))
+    if not parts:
+        return None
+    return Probes(*(np.concatenate(part) for part in zip(*parts, strict=True))), joined(bounds)
 
 
 def _known_hosts(query: "Query", start: int, end: int) -> list[str]:

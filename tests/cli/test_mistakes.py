@@ -9,7 +9,7 @@ import pytest
 from sonar import verbs
 from sonar.cli.sonalyze import main
 from sonar.verbs.declare import Option, OptionType, Reads
-from sonar.verbs.parameters import options_of
+from sonar.verbs.parameters import FILTER_OPTIONS, options_of
 
 BAD = {
     OptionType.UINT: ("x1", "-1", "1.5", "", "9" * 30),
@@ -34,11 +34,16 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def mistake(capsys: pytest.CaptureFixture[str], *argv: str, files: tuple[str, ...] = ("--", "data.csv")) -> str:
+def mistake(
+    capsys: pytest.CaptureFixture[str],
+    *argv: str,
+    files: tuple[str, ...] = ("--", "data.csv"),
+    statuses: tuple[int, ...] = (1, 2),
+) -> str:
     """Return the line that is told of a mistake, and see that there is nothing else."""
     status = main([*argv, *files])
     told = capsys.readouterr()
-    assert status in (1, 2), (argv, told)
+    assert status in statuses, (argv, told)
     assert told.out == ""
     assert told.err.count("\n") == 1, told.err
     assert "Traceback" not in told.err
@@ -59,8 +64,11 @@ def test_bad_value_is_told_with_its_option(verb: str, log: Path, capsys: pytest.
     tried = 0
     for option in options_of(verbs.verb(verb)):
         values = ("x1", "1.5", "-1") if option.name in NUMBERS else BAD.get(option.type, ())
+        # Patterns of hosts, and numbers of jobs that are filters of records, have always been errors of running.
+        of_running = option.type is OptionType.HOSTS or option in FILTER_OPTIONS
         for value in values:
-            told = mistake(capsys, verb, *required(verb, option.name), f"--{option.name}={value}")
+            argv = (verb, *required(verb, option.name), f"--{option.name}={value}")
+            told = mistake(capsys, *argv, statuses=(1 if of_running else 2,))
             assert f"--{option.name}: " in told
             assert value[:20] in told
             tried += 1
@@ -72,11 +80,11 @@ def test_option_given_twice_or_without_value_is_named(verb: str, log: Path, caps
     for option in options_of(verbs.verb(verb)):
         form = f"--{option.name}" if option.type is OptionType.FLAG else f"--{option.name}={_good(option)}"
         if not option.repeat:
-            assert f"--{option.name} is given more than once" in mistake(capsys, verb, form, form)
+            assert f"--{option.name} is given more than once" in mistake(capsys, verb, form, form, statuses=(2,))
         if option.type is OptionType.FLAG:
-            assert f"--{option.name}" in mistake(capsys, verb, f"{form}=true")
+            assert f"--{option.name}" in mistake(capsys, verb, f"{form}=true", statuses=(2,))
         else:
-            assert f"--{option.name}" in mistake(capsys, verb, f"--{option.name}", files=())
+            assert f"--{option.name}" in mistake(capsys, verb, f"--{option.name}", files=(), statuses=(2,))
 
 
 @pytest.mark.parametrize("verb", WITH_FORMAT)
@@ -91,7 +99,27 @@ def test_bad_query_and_order_are_told_with_their_place(
         ("--sort=-no_such_field", "--sort: no field 'no_such_field'"),
         ("--fmt=no_such_field,csv", "unknown 'no_such_field'"),
     ):
-        assert culprit in mistake(capsys, verb, *required(verb), wrong, files=files)
+        statuses = (1,) if "--fmt" in wrong else (2,)  # a format without fields has always been an error of running
+        assert culprit in mistake(capsys, verb, *required(verb), wrong, files=files, statuses=statuses)
+
+
+@pytest.mark.parametrize("verb", verbs.NAMES)
+@pytest.mark.parametrize(
+    ("wrong", "culprit"),
+    [
+        ("--frob=1", "--frob"),
+        ("--data-path", "--data-path"),
+        ("--remote=ftp://x", "'ftp://x'"),
+        ("--jobanalyzer-dir=absent", "absent"),
+        ("-@", "-@"),
+    ],
+)
+def test_bad_source_is_named_by_every_verb(
+    verb: str, wrong: str, culprit: str, log: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [one for one in required(verb) if not one.startswith("--jobanalyzer-dir")]
+    more = ["--cluster=c"] if "=" in wrong and "frob" not in wrong else []
+    assert culprit in mistake(capsys, verb, *given, *more, wrong, files=())
 
 
 def _good(option: Option) -> str:

@@ -23,8 +23,15 @@ QUESTIONS: list[tuple[str, dict[str, list[str]]]] = [
     ("jobs", JOBS | {"user": [], "exclude-user": ["bob"]}),
     ("jobs", JOBS | {"job": ["7"]}),
     ("jobs", JOBS | {"merge-none": ["true"]}),
+    ("jobs", JOBS | {"exclude-job": ["7"], "host": ["n[1-2]"]}),
+    ("jobs", JOBS | {"min-cpu-avg": ["50"], "max-cpu-peak": ["900"], "min-runtime": ["30m"], "min-samples": ["3"]}),
+    ("jobs", JOBS | {"running": ["true"], "some-gpu": ["true"]}),
+    ("jobs", JOBS | {"completed": ["true"], "numjobs": ["1"], "no-gpu": ["true"]}),
+    ("jobs", JOBS | {"zombie": ["true"]}),
     ("load", {"fmt": ["csv,datetime,cpu,mem,res,gpu,gpumem,gpus,host"]}),
     ("load", {"daily": ["true"], "group": ["true"], "compact": ["true"]}),
+    ("load", {"weekly": ["true"], "compact": ["true"]}),
+    ("load", {"half-daily": ["true"], "host": ["n[2-3]"]}),
     ("load", {"half-hourly": ["true"], "last": ["true"]}),
 ]
 

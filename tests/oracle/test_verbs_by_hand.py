@@ -62,7 +62,10 @@ def asked(argv: list[str], log: list[tuple[str, bytes]], place: Path, now: int, 
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(content)
         names.append(str(root / name))
-    root.mkdir(exist_ok=True)
+    root.mkdir(exist_ok=True, parents=True)
+    if not tree and not names:  # without a file, the question would be about the caller's own tree
+        names = [str(root / "none.csv")]
+        (root / "none.csv").touch()
     out, err = io.StringIO(), io.StringIO()
     source = ["--data-path", str(root)] if tree else ["--", *names]
     if argv[0] == "cluster":
@@ -118,7 +121,7 @@ def question(chance: Random, verb: str, log: generate.Log) -> Options:
     if chance.random() < 0.2 and verb != "job":
         options["to"] = [chance.choice(["2024-03-01", "2024-3-02", "0d"])]
     for name, value in (("command", "python"), ("exclude-command", "a,b"), ("exclude-user", "bob"), ("job", "7"),
-                        ("exclude-job", "8")):  # fmt: skip
+                        ("exclude-job", "8"), ("exclude-system-jobs", "")):  # fmt: skip
         if chance.random() < 0.1:
             options[name] = [value]
     given: dict[str, dict[str, str]] = {

@@ -4,7 +4,7 @@ from itertools import pairwise
 from typing import Any
 
 from tests.oracle import nodes, texts
-from tests.oracle.question import Asked
+from tests.oracle.question import Asked, passes
 
 
 def uptime(log: Asked) -> Any:
@@ -14,7 +14,7 @@ def uptime(log: Asked) -> Any:
     found = []
     known = {host for host in {**nodes.capacities(log), **(question.nodes or {})} if log.about(host)}
     for host in sorted({sample["host"] for sample in samples} | (known if last - first > cutoff else set())):
-        told = {(s["time"], -s["gpufail"]) for s in samples if s["host"] == host and first <= s["time"] <= last}
+        told = {(s["time"], -s["gpufail"]) for s in samples if s["host"] == host and passes(s, log)}
         probes = sorted(told)  # of one instant, that of a failure first
         if not probes:
             if host in known and last - first > cutoff:

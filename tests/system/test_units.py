@@ -97,6 +97,15 @@ def test_files_belong_to_the_service_and_are_closed_to_others(running: Machine) 
     assert running("stat", "-c", "%U:%G %a", file) == "sonar-server:sonar-server 640"
 
 
+def test_the_key_of_the_sessions_is_made_once(running: Machine) -> None:
+    key = "/var/lib/sonar-server/web/session-key"
+    before = running("stat", "-c", "%U:%G %a %i", key)
+    running("systemctl", "restart", "sonar-sonalyzed.service")
+
+    assert before.startswith("sonar-server:sonar-server 600 ")
+    assert running("stat", "-c", "%U:%G %a %i", key) == before
+
+
 def test_kill_9_is_followed_by_a_restart_and_loses_nothing_answered(running: Machine) -> None:
     before = int(running.property(DAEMONS[0], "NRestarts"))
 

@@ -1,4 +1,4 @@
-"""The verb parse: what newer samplers tell, and the newest samples of each stream."""
+"""The verbs parse and metadata: what newer samplers tell, the newest samples of each stream, times and files."""
 
 from pathlib import Path
 
@@ -44,3 +44,32 @@ def test_last_keeps_the_newest_of_each_stream(tree: Path, number: str, minutes: 
     assert answer.splitlines() == ["*", *(f"2024-03-01T10:{minute}:00Z" for minute in minutes)]
     with pytest.raises(UsageError, match="--last needs"):
         ask("parse", tree, last="1")
+
+
+def test_metadata_tells_times_and_files(tmp_path: Path) -> None:
+    """In place of the hosts, or with --bounds before them."""
+    record = "v=0.9.0,time=2024-03-01T10:0{}:30Z,host=n1,user=u,cmd=c\n"
+    path = put(tmp_path, "n1.csv", record.format(1), record.format(5))
+    put(tmp_path, "0+sysinfo-n1.json", "{}\n")
+    times = "From: 2024-02-29T12:00:00Z\nTo:   2024-03-01T12:00:00Z\n"
+    bounds = "n1,2024-03-01 10:01,2024-03-01 10:05\n"
+
+    assert ask("metadata", tmp_path) == bounds
+    assert ask("metadata", tmp_path, times="true") == times
+    assert ask("metadata", tmp_path, files="true") == f"{path}\n"
+    assert ask("metadata", tmp_path, times="true", files="true", bounds="true") == f"{times}{path}\n{bounds}"
+    assert ask("metadata", [path], times="true") == "From: 2024-03-01T10:01:30Z\nTo:   2024-03-01T10:05:30Z\n"
+    assert ask("metadata", [path], times="true", to="2024-03-02") == (
+        "From: 2024-03-01T10:01:30Z\nTo:   2024-03-02T23:59:59Z\n"
+    )
+
+
+def test_merged_sums_are_rounded_once(tmp_path: Path) -> None:
+    """One after the other 1, 1e16 and 1 would be 1e16, whichever two come first."""
+    for at, share in enumerate(("1", "1e16", "1"), 1):
+        record = f"v=0.9.0,time=2024-03-01T10:00:00Z,host=n1,user=u,cmd=c,job=7,pid={at},cpu%={share},gpu%={share}\n"
+        put(tmp_path, "n1.csv", record)
+
+    sums, fmt = f"*\n{','.join(['10000000000000002'] * 3)}\n", "csv,cpu%,cpu_util_pct,gpu%"
+    assert ask("parse", tmp_path, fmt=fmt, merge_by_job="true") == sums
+    assert ask("parse", tmp_path, fmt=fmt, merge_by_host_and_job="true") == sums

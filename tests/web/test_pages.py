@@ -1,5 +1,6 @@
 """All pages in a real browser: nothing from another host, no error, usable by everybody, small and quick."""
 
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -69,6 +70,7 @@ def test_all_pages_work_in_a_browser_and_for_everybody(
         response = page.goto(server.url + path)
         assert response is not None
         assert response.status == 200, (name, path)
+        assert not re.search(r"<Macro|\bnan\b|\bundefined\b|Traceback", page.inner_text("body")), (name, path)
         page.evaluate("document.querySelectorAll('tbody tr:nth-child(n+30)').forEach(row => row.remove())")  # alike
         found = page.evaluate(AXE.read_text() + "; axe.run(document, {resultTypes: ['violations']})")
         serious = [

@@ -80,8 +80,10 @@ def _cards(text: str) -> int:
     return sum(int(number) for part in text.split(",") if (number := part.rpartition("=")[2]).isdecimal())
 
 
-def _share(used: float, held: float) -> int | None:
-    return round(100 * used / held) if held else None
+def _share(used: float, held: float) -> float | None:
+    """Return percent: with a decimal where it is little."""
+    percent = 100 * used / held if held else None
+    return None if percent is None else round(percent) if percent >= 10 else round(percent, 1)
 
 
 def _length_h(row: Mapping[str, Any]) -> float:
