@@ -14,6 +14,8 @@ from pathlib import Path
 
 from synthetic import FIRST_DAY, SIZES, host_name, write_tree
 
+from sonar.hosts import compress
+
 from measure import Cost, measure, table
 
 HERE = Path(__file__).resolve().parent
@@ -57,10 +59,10 @@ def _describe(directory: Path, hosts: int) -> None:
         kinds[number % 5 < 2].append(host_name(number))
     lines = ["[Cluster]", "Title=Benchmark", "Features=uptime gpu"]
     for has_gpus, names in kinds.items():
-        group = "gpu" if has_gpus else "cpu"
-        lines += ["[Node]", f"Hosts={' '.join(names)}", "Cores=64", "Memory=512G"]
+        group, patterns = "gpu" if has_gpus else "cpu", compress(names)
+        lines += ["[Node]", f"Hosts={patterns}", "Cores=64", "Memory=512G"]
         lines += ["GPUs=4", "GPUMemory=160G"] if has_gpus else []
-        lines += ["[Group]", f"Name={group}", f"Nodes={' '.join(names)}"]
+        lines += ["[Group]", f"Name={group}", f"Nodes={patterns}"]
     directory.mkdir(parents=True)
     (directory / f"{CLUSTER}.conf").write_text("\n".join(lines) + "\n")
 

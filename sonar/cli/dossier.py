@@ -15,14 +15,17 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sonar
-from sonar.errors import SonarError
-from sonar.times import iso_text
+from sonar.cli.defaults import with_defaults
+from sonar.cli.source import CONFIG_OPTION, SOURCE_OPTIONS, own_defaults, source_of
+from sonar.errors import SonarError, UsageError
+from sonar.times import iso_text, present
+from sonar.verbs.declare import Option, OptionType
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,7 +34,12 @@ if TYPE_CHECKING:
     from sonar.verbs.job import Story
     from sonar.verbs.query import Query
 
-__all__ = ["Pseudonyms", "dossier_of", "save"]
+__all__ = ["Pseudonyms", "dossier_of", "make_dossier", "save"]
+
+_INTO = Option(
+    "output", "the new directory, or tar file if it ends in .tar or .tar.gz", OptionType.PATH, "o", metavar="FILE"
+)
+_PSEUDONYMS = Option("pseudonyms", "words such as user1 and host2 in place of names", OptionType.FLAG)
 
 # Columns of names, by what is in them.
 _NAMES = {
@@ -81,6 +89,35 @@ class Pseudonyms:
                 words = [self.value(column, value) for value in table.column(at).to_pylist()]
                 table = table.set_column(at, column, pa.array(words, plain))
         return table
+
+
+def make_dossier(argv: Sequence[str], summary: str) -> None:
+    """Write the dossier that a command line asks for; `summary` is what its help says first."""
+    from sonar.cli.options import parse
+    from sonar.verbs import verb as declared
+    from sonar.verbs.parameters import options_of, query_of
+
+    verb = declared("job")
+    shared = [option for option in options_of(verb) if option.name in {"from", "to", "host", "user", "job"}]
+    local = [option for option in SOURCE_OPTIONS if option.name in {"data-path", "jobanalyzer-dir", "cluster"}]
+    far = [option for option in SOURCE_OPTIONS if option.name == "remote"]
+    options = (*local, *far, *shared, CONFIG_OPTION, _PSEUDONYMS, _INTO)
+    given = parse("sonalyze dossier", summary, options, argv)
+    if given is None:
+        return
+    question = dict(given.options)
+    if "remote" in question:
+        raise UsageError("dossier reads the log itself: --remote cannot be used")
+    if "output" not in question:
+        raise UsageError("Option --output is required")
+    where = Path(question.pop("output")[0])
+    pseudonyms = bool(question.pop("pseudonyms", ()))
+    where_from = (*local, CONFIG_OPTION)
+    source = {option.name: question.pop(option.name)[0] for option in where_from if option.name in question}
+    if "jobanalyzer-dir" not in source:
+        source = with_defaults({"data-path": "", **source}, own_defaults(), files=bool(given.files), takes_config=True)
+    query, _fmt = query_of(verb, question, **source_of(verb, source, given.files), now=present())
+    save(dossier_of(query, pseudonyms=pseudonyms), where)
 
 
 def dossier_of(query: "Query", *, pseudonyms: bool) -> dict[str, bytes]:

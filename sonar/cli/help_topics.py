@@ -42,7 +42,7 @@ _PRINTING = """\
   --fmt=default,res               what is printed without --fmt, and more
   --fmt=start/sec,end/iso         seconds since 1970; RFC 3339
   --fmt=arrow,All  -o jobs.arrow  an Arrow stream; parquet for a Parquet file
-  --fmt=noheader,...  nodefaults  tag:TEXT
+  --fmt=std,noheader,tag:today    without titles; a last column with a word of yours
 
 On a terminal columns are fitted to its width and long answers are paged; load and profile draw with --fmt=chart.
 """

@@ -18,7 +18,7 @@ from sonar.analysis.combine import Summaries, summaries_of
 from sonar.analysis.samples import samples_of
 from sonar.analysis.select import DEFAULT_EXCLUSIONS, RecordFilter
 from sonar.analysis.streams import STREAM_COLUMNS
-from sonar.analysis.summary import PEAKS, SUMMED, Columns, summarized, summary_of_nothing
+from sonar.analysis.summary import PEAKS, SUMMED, Columns, Summary, summarized, summary_of_nothing
 from sonar.read.columns import Identity, open_columns
 from sonar.read.files import COLUMNS_NAME, ROLLUP_PREFIX
 
@@ -49,16 +49,18 @@ def write_rollups(directory: Path) -> None:
     columns = open_columns(directory / COLUMNS_NAME)
     if columns is None:
         return
-    for verb, tables in _TABLES.items():
-        records = RecordFilter(exclude_commands=DEFAULT_EXCLUSIONS[verb])
-        parts = []
-        for host, where in columns.facts.hosts.items():
-            if where.source < 0:
-                continue
-            samples = samples_of(columns.read(host, STREAM_COLUMNS))
+    of_verbs: dict[str, list[tuple[str, Summary]]] = {verb: [] for verb in _TABLES}
+    for host, where in columns.facts.hosts.items():
+        if where.source < 0:
+            continue
+        samples = samples_of(columns.read(host, STREAM_COLUMNS))
+        for verb, tables in _TABLES.items():
+            records = RecordFilter(exclude_commands=DEFAULT_EXCLUSIONS[verb])
             summary = summarized(samples, records, None, jobs="jobs" in tables, slots="slots" in tables)
             if summary is not None:
-                parts.append((host, summary))
+                of_verbs[verb].append((host, summary))
+    for verb, tables in _TABLES.items():
+        parts = of_verbs[verb]
         extents = {host: list(summary.extent) for host, summary in parts}
         about = {"format": _FORMAT, "columns": list(columns.identity), "extents": extents}
         found = summaries_of(parts) if parts else None

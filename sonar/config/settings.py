@@ -95,6 +95,12 @@ class Report:
     base_url: str = _is(values.TEXT, "", "Address of the web pages, for links in mail and alerts.")
     mail_from: str = _is(values.TEXT, "", "Sender of mail. By default sonar-server at this host.")
     recipients: tuple[str, ...] = _is(values.WORDS, "", "Who gets reports for which a cluster names nobody.")
+    letters_a_day: int = _is(values.COUNT, "20", "Most letters to users about jobs of one cluster on one day.")
+    letter_pause: int = _is(values.SPAN, "7d", "Least time between two letters to one user about one policy.")
+    letter_days: tuple[int, ...] = _is(values.WEEKDAYS, "Mon..Fri", "Days of the week, UTC, on which letters go out.")
+    quiet_dates: tuple[str, ...] = _is(
+        values.DATES, "", "Dates on which none do: of one year, 2027-03-26, or of every year, 12-25."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,12 +17,14 @@ __all__ = [
     "BOOLEAN",
     "COMMAND",
     "COUNT",
+    "DATES",
     "HOSTS",
     "PATH",
     "PERCENT",
     "SIZE",
     "SPAN",
     "TEXT",
+    "WEEKDAYS",
     "WORDS",
     "Kind",
     "choice",
@@ -39,6 +41,8 @@ _SPAN_UNITS = {
 _SPAN_PART = re.compile(r"(\d{1,12})\s*([a-z]*)\s*", re.ASCII)
 _SIZE = re.compile(r"(\d{1,15})\s*([KMGT]?)", re.ASCII)
 _SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_DATE = re.compile(r"(?:\d{4}-)?(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])", re.ASCII)
 _TRUTH = {"1": True, "yes": True, "true": True, "on": True, "0": False, "no": False, "false": False, "off": False}
 
 
@@ -142,6 +146,26 @@ def _hosts(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _weekdays(text: str) -> tuple[int, ...]:
+    """Return days of the week, Monday is 0, of a text such as `Mon..Fri` or `Mon,Wed`."""
+    found: set[int] = set()
+    for part in text.split(","):
+        first, dots, last = (word.strip().capitalize()[:3] for word in part.partition(".."))
+        if first not in _WEEKDAYS or (dots and last not in _WEEKDAYS):
+            raise SonarError(f"{text[:80]!r} are no days such as Mon..Fri or Mon,Wed")
+        start = _WEEKDAYS.index(first)
+        length = (_WEEKDAYS.index(last) - start) % 7 if dots else 0
+        found |= {(start + step) % 7 for step in range(length + 1)}
+    return tuple(sorted(found))
+
+
+def _dates(text: str) -> tuple[str, ...]:
+    for word in text.split():
+        if not _DATE.fullmatch(word):
+            raise SonarError(f"{word[:80]!r} is no date such as 12-25 or 2027-03-26")
+    return tuple(text.split())
+
+
 BOOLEAN = Kind("BOOLEAN", _boolean, lambda value: "yes" if value else "no")
 COUNT = Kind("COUNT", _count, str)
 PERCENT = Kind("PERCENT", _percent, "{}%".format)
@@ -152,3 +176,5 @@ TEXT = Kind("TEXT", str, str)
 WORDS = Kind("WORDS", _words, shlex.join, gathers=True)
 COMMAND = Kind("COMMAND", _words, shlex.join)
 HOSTS = Kind("HOSTS", _hosts, " ".join, gathers=True)
+WEEKDAYS = Kind("WEEKDAYS", _weekdays, lambda days: ",".join(_WEEKDAYS[day] for day in days))
+DATES = Kind("DATES", _dates, " ".join, gathers=True)

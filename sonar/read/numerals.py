@@ -6,33 +6,85 @@ many decimals) is told apart, for the plain parser to read.
 
 import numpy as np
 
-from sonar.read.fields import FIRST_BYTES, Block
+from sonar.read.fields import Block
 from sonar.times import DAY, parse_instant
 
-__all__ = ["NO_INSTANT", "instants_of", "numbers_of", "runs_of"]
+__all__ = ["NO_INSTANT", "instants_of", "numbers_of", "whole_numbers_of"]
 
 NO_INSTANT = -(1 << 62)
 _EXACT = 1 << 53
 _DAYS = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])  # a 29th of February is rare enough
-# By length 0..8 of a text: the bytes of a word that belong to it, counted from the last.
-_LAST_BYTES = np.array([((1 << 64) - 1) ^ ((1 << 8 * (8 - length)) - 1) for length in range(9)], np.uint64)
 _ZEROS = np.uint64(0x3030303030303030)
+_ABOVE_NINE, _HIGH_BITS = np.uint64(0x7676767676767676), np.uint64(0x8080808080808080)
+_LAST_BYTE = np.uint64(0xFF << 56)
+_POINT = ord(".")
+_DAY_AND_T = np.uint64(0xFFFFFF)
+_CLOCK = np.uint64(int.from_bytes(b"00:00:00", "little"))
 
 
-def numbers_of(block: Block, part: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the values of numbers, not a number where a form is unusual; the whole ones; which of them are whole."""
-    start, end = block.value[part], block.end[part]
-    whole, good = _digits(block, start, end)
-    values = whole.astype(np.float64)
-    other = np.flatnonzero(~good)
-    if len(other):
-        found, is_decimal = _decimals(block, start[other], end[other])
-        values[other] = np.where(is_decimal, found, np.nan)
-    return values, whole, good
+def whole_numbers_of(block: Block, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return what texts of digits say, and which texts have another form, None if none has."""
+    length = end - start
+    if int(length.max()) <= 8 and int(length.min()) > 0:
+        digits = _digit_words(block, start, length)
+        if not _other_than_digits(digits):
+            return _of_eight_digits(digits), None
+    values, good = _digits(block, start, end)
+    return values, None if good.all() else ~good
+
+
+def numbers_of(block: Block, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return what texts of digits with or without decimals say, and which texts have another form, None if none has.
+
+    One division of two exact numbers is rounded as a decimal is when it is read.
+    """
+    has_tenths = block.bytes.take(end - 2) == _POINT
+    if not has_tenths.any():
+        whole, other = whole_numbers_of(block, start, end)
+        return _with_decimals(block, start, end, whole.astype(np.float64), other)
+    if has_tenths.all():
+        values, other = _tenths(block, start, end)
+        return _with_decimals(block, start, end, values, other)
+    values, bad = np.empty(len(start)), np.zeros(len(start), bool)
+    for at in (np.flatnonzero(has_tenths), np.flatnonzero(~has_tenths)):
+        values[at], other = numbers_of(block, start[at], end[at])
+        if other is not None:
+            bad[at] = other
+    return values, bad if bad.any() else None
 
 
 def instants_of(block: Block, start: np.ndarray, end: np.ndarray) -> np.ndarray:
     """Return the instants of RFC 3339 times; of what is none, NO_INSTANT."""
+    instants = _instants_of_a_day(block, start, end)
+    return _any_instants(block, start, end) if instants is None else instants
+
+
+def _instants_of_a_day(block: Block, start: np.ndarray, end: np.ndarray) -> np.ndarray | None:
+    """Return instants that differ in their time of day only; None if they do not, or are of an unusual form."""
+    length = int(end[0] - start[0])
+    if length not in (20, 25) or np.any(end - start != length):
+        return None
+    words = block.wide(start, 24)
+    date, day, clock = words[:, 0], words[:, 1] & _DAY_AND_T, block.words[start + 11]
+    zone = block.words[end - 8] >> np.uint64(16) if length == 25 else words[:, 2] >> np.uint64(24) & np.uint64(0xFF)
+    if np.any(date != date[0]) or np.any(day != day[0]) or np.any(zone != zone[0]):
+        return None
+    text = block.text(start[0], end[0]).decode("ascii")
+    midnight = parse_instant(f"{text[:11]}00:00:00{text[19:]}")
+    digits = clock ^ _CLOCK
+    if midnight is None or _other_than_digits(digits):
+        return None
+    hours, minutes, seconds = (
+        (digits >> np.uint64(at) & np.uint64(0xFF)) * np.uint64(10) + (digits >> np.uint64(at + 8) & np.uint64(0xFF))
+        for at in (0, 24, 48)
+    )
+    if hours.max() > 23 or minutes.max() > 59 or seconds.max() > 59:
+        return None
+    instants: np.ndarray = (hours * np.uint64(3600) + minutes * np.uint64(60) + seconds).view(np.int64) + midnight
+    return instants
+
+
+def _any_instants(block: Block, start: np.ndarray, end: np.ndarray) -> np.ndarray:
     char = block.bytes[start[:, None] + np.arange(25)]
     digit = char.astype(np.int64) - 48
     zulu, offset = end - start == 20, end - start == 25
@@ -58,42 +110,25 @@ def instants_of(block: Block, start: np.ndarray, end: np.ndarray) -> np.ndarray:
     return instants
 
 
-def runs_of(block: Block, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return where runs of equal texts begin, and each text's run; those longer than 32 bytes are alone."""
-    length = end - start
-    longest, all_equal = int(length.max()), bool(length.min() == length.max())
-    same = np.ones(len(start) - 1, bool)
-    for offset in range(0, min(longest, 32), 8):
-        word = block.words[np.minimum(start + offset, len(block.words) - 1)]
-        if not all_equal or longest < offset + 8:
-            word &= FIRST_BYTES[np.clip(length - offset, 0, 8)]
-        same &= word[1:] == word[:-1]
-    if not all_equal:
-        same &= length[1:] == length[:-1]
-    if longest > 32:
-        same &= length[1:] <= 32
-    new = np.append(True, ~same)
-    return np.flatnonzero(new), np.cumsum(new) - 1
+def _digit_words(block: Block, start: np.ndarray, length: np.ndarray) -> np.ndarray:
+    """Return a word for each text of up to eight characters: its digits in the upper bytes, zeros before them."""
+    word: np.ndarray = block.words[start]
+    word ^= _ZEROS
+    shift = length << 3
+    np.subtract(64, shift, out=shift)
+    word <<= shift.view(np.uint64)  # by 64: nothing is left
+    return word
 
 
-def _digits(block: Block, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the whole numbers of up to 16 digits, and which texts are such."""
-    length = end - start
-    value, good = _eight_digits(block.words[end - 8], np.clip(length, 0, 8))
-    good &= (length > 0) & (length <= 16)
-    long = np.flatnonzero(length > 8)
-    if len(long):
-        high, high_good = _eight_digits(block.words[end[long] - 16], np.clip(length[long] - 8, 0, 8))
-        value[long] += high * 100_000_000
-        good[long] &= high_good
-    return value, good
+def _other_than_digits(digits: np.ndarray) -> bool:
+    """Whether any byte of any word is above 9."""
+    above = digits + _ABOVE_NINE
+    above |= digits
+    return bool(np.bitwise_or.reduce(above) & _HIGH_BITS)
 
 
-def _eight_digits(word: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the number that the last bytes of each word say, and whether they are all digits."""
-    keep = _LAST_BYTES[length]
-    digits = ((word & keep) | (_ZEROS & ~keep)) ^ _ZEROS
-    good = (((digits + np.uint64(0x7676767676767676)) | digits) & np.uint64(0x8080808080808080)) == 0
+def _of_eight_digits(digits: np.ndarray) -> np.ndarray:
+    """Return the numbers whose digits are the bytes of each word, the last digit uppermost; the words are used up."""
     digits *= np.uint64(2561)
     digits >>= np.uint64(8)
     digits &= np.uint64(0x00FF00FF00FF00FF)
@@ -102,23 +137,58 @@ def _eight_digits(word: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.
     digits &= np.uint64(0x0000FFFF0000FFFF)
     digits *= np.uint64(42949672960001)
     digits >>= np.uint64(32)
-    return digits.astype(np.int64), good
+    numbers: np.ndarray = digits.view(np.int64)
+    return numbers
 
 
-def _decimals(block: Block, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return numbers with one to three decimals, and which texts are such.
+def _tenths(block: Block, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return what texts with a point before their last digit say, and which have another form."""
+    length = end - start
+    if int(length.max()) <= 8 and int(length.min()) > 2:
+        word = _digit_words(block, start, length)
+        last = word & _LAST_BYTE
+        word <<= np.uint64(8)  # the point is now the last byte: the last digit takes its place
+        word &= ~_LAST_BYTE
+        word |= last
+        if not _other_than_digits(word):
+            return _of_eight_digits(word) / 10.0, None
+    return _decimals(block, start, end, 1)
 
-    One division of two exact numbers is rounded as a decimal is when it is read.
-    """
-    values, good = np.zeros(len(start)), np.zeros(len(start), bool)
-    for places in (1, 2, 3):
-        at = np.flatnonzero(~good & (end - start > places + 1) & (block.bytes[end - places - 1] == ord(".")))
-        if len(at) == 0:
-            continue
-        point = end[at] - places - 1
-        whole, whole_good = _digits(block, start[at], point)
-        fraction, fraction_good = _eight_digits(block.words[end[at] - 8], np.full(len(at), places))
-        digits = whole * 10**places + fraction
-        values[at] = digits / 10.0**places
-        good[at] = whole_good & fraction_good & (point - start[at] <= 12) & (digits < _EXACT)
-    return values, good
+
+def _with_decimals(
+    block: Block, start: np.ndarray, end: np.ndarray, values: np.ndarray, other: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the values with those that have two or three decimals put in."""
+    for places in (2, 3):
+        if other is None:
+            break
+        at = np.flatnonzero(other)
+        values[at], still = _decimals(block, start[at], end[at], places)
+        other[at] = False if still is None else still
+        other = other if other.any() else None
+    return values, other
+
+
+def _decimals(block: Block, start: np.ndarray, end: np.ndarray, places: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return what texts with so many decimals say, and which texts have another form."""
+    point = end - places - 1
+    whole, good = _digits(block, start, point)
+    fraction, fraction_good = _digits(block, point + 1, end)
+    digits = whole * 10**places + fraction
+    good &= fraction_good & (block.bytes.take(point) == _POINT) & (point - start <= 12) & (digits < _EXACT)
+    return digits / 10.0**places, None if good.all() else ~good
+
+
+def _digits(block: Block, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the whole numbers of up to 16 digits, and which texts are such."""
+    length = end - start
+    upper = np.clip(length - 8, 0, 8)
+    low, low_good = _up_to_eight(block, start + upper, np.clip(length - upper, 0, 8))
+    high, high_good = _up_to_eight(block, start, upper)
+    return high * 100_000_000 + low, low_good & high_good & (length > 0) & (length <= 16)
+
+
+def _up_to_eight(block: Block, start: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    digits = _digit_words(block, start, length)
+    good = ((digits + _ABOVE_NINE) | digits) & _HIGH_BITS == 0
+    return _of_eight_digits(digits), good

@@ -4,8 +4,8 @@
 that is not ASCII, untagged records, numbers with a sign or an exponent, missing or repeated tags) it leaves to that
 parser, record by record, and puts the outcome back in its place. So both always give the same rows.
 
-How: `fields.py` finds the fields of a block and their tags, `numerals.py` reads their digits, and texts are looked up
-by their first sixteen bytes in a table that is kept over blocks and files.
+How: `fields.py` finds the fields of a block, `layouts.py` their tags, `numerals.py` reads their digits, and `words.py`
+numbers their texts.
 """
 
 from collections import Counter
@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sonar.gpusets import mask_of
-from sonar.read.fields import FIRST_BYTES, TAGS, TEXTS_FROM, Block, blocks
-from sonar.read.numerals import NO_INSTANT, instants_of, numbers_of, runs_of
+from sonar.read.fields import Block, blocks
+from sonar.read.layouts import COLUMNS_OF_TAGS, Layouts, Lines
+from sonar.read.numerals import NO_INSTANT, instants_of, numbers_of, whole_numbers_of
 from sonar.read.records import read_part
 from sonar.read.rows import DEFAULTS, Rows
-from sonar.read.schema import COLUMNS, TEXT_COLUMNS, sample_schema
+from sonar.read.schema import COLUMNS, FLOAT_COLUMNS, TEXT_COLUMNS, sample_schema
+from sonar.read.words import NO_MASK, Words
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,18 +29,18 @@ __all__ = ["Tokenizer"]
 
 _MOST_WORDS = 1 << 18  # distinct texts remembered over files
 _U32 = (1 << 32) - 1
-_NUMBERS = ("cores", "job", "rolledup", "gpufail", "epoch", "pid", "ppid")
-_NUMBERS_U32 = ("cores", "job", "rolledup", "gpufail")
-_NO_MASK = (1 << 64) - 1
-_MANDATORY = ("version", "time", "host", "user", "cmd")
+_U32_COLUMNS = frozenset({"cores", "job", "rolledup", "gpufail"})
+
+_Columns = dict[str, np.ndarray]
 
 
 class Tokenizer:
-    """Parses files of records; texts seen once are remembered from file to file."""
+    """Parses files of records; layouts and texts seen once are remembered from file to file."""
 
     def __init__(self) -> None:
         _keep_freed_memory()
-        self._words = {name: _Words() for name in (*TEXT_COLUMNS, "gpus")}
+        self._words = {name: Words() for name in (*TEXT_COLUMNS, "gpus")}
+        self._layouts = Layouts()
 
     def table(self, data: bytes, dropped: Counter[str], *, begins_file: bool = True) -> "pa.Table":
         """Return every good record of a file's bytes, in order, as a table of the schema; count the bad ones."""
@@ -49,147 +50,69 @@ class Tokenizer:
             data = data.removeprefix(b"\xef\xbb\xbf")
         if max((len(words) for words in self._words.values()), default=0) > _MOST_WORDS:
             self.__init__()  # type: ignore[misc]
-        tables = [self._block(data[start:end], dropped) for start, end in blocks(data)]
-        if len(tables) == 1:
-            return tables[0]
-        return pa.concat_tables([table for table in tables if len(table)] or [Rows().table()]).unify_dictionaries()
+        tables: list[pa.Table] = []
+        waiting: list[tuple[_Columns, int]] = []
+        for start, end in blocks(data):
+            block = Block(data[start:end])
+            columns, lines = self._columns(block)
+            waiting.append((columns, len(lines)))
+            odd = block.odd & ~block.empty
+            if odd.any():
+                before = _table(waiting[:-1], self._words)
+                own = _with_odd_lines(_table(waiting[-1:], self._words), lines, odd, block, dropped)
+                tables += [before, own]
+                waiting = []
+        tables.append(_table(waiting, self._words))
+        tables = [table for table in tables if len(table)] or tables[:1]
+        return tables[0] if len(tables) == 1 else pa.concat_tables(tables).unify_dictionaries().combine_chunks()
 
-    def _block(self, data: bytes, dropped: Counter[str]) -> "pa.Table":
-        block = Block(data)
-        columns = self._columns(block)
-        return _table(columns, self._words, block, dropped)
-
-    def _columns(self, block: Block) -> dict[str, np.ndarray]:
-        """Return the values by column, a row for each line; marks in the block the lines that have to be read again."""
-        columns: dict[str, np.ndarray] = {}
-        numbers, whole, is_whole = numbers_of(block, slice(block.bounds[1], block.bounds[TEXTS_FROM]))
-        origin = block.bounds[1]
-        for number, (_tag, column) in enumerate(TAGS, 1):
-            part = slice(block.bounds[number], block.bounds[number + 1])
-            lines = block.line[part]
-            if part.start == part.stop:
-                if column in _MANDATORY:
-                    block.odd[:] = True
+    def _columns(self, block: Block) -> tuple[_Columns, np.ndarray]:
+        """Return the values by column, a row for each good line, and which lines these are; the others become odd."""
+        lines = Lines(block, self._layouts)
+        columns: _Columns = {}
+        for column in COLUMNS_OF_TAGS.values() if len(lines) else ():
+            found = lines.fields_of(column)
+            if found is None:
                 continue
-            twice = block.repeats[part.start : part.stop - 1]
-            if repeated := bool(twice.any()):
-                block.odd[lines[1:][twice]] = True
-            if number < TEXTS_FROM:
-                of_column = slice(part.start - origin, part.stop - origin)
-                if column in _NUMBERS:
-                    values, bad = whole[of_column], ~is_whole[of_column]
-                    if column in _NUMBERS_U32:
-                        bad |= values > _U32
-                else:
-                    values = numbers[of_column]
-                    bad = np.isnan(values)
+            fields, rows = found
+            if lines.runs is not None and lines.shared(column):
+                heads, run = lines.runs
+                columns[column] = self._values(lines, column, fields[heads], heads).take(run)
+                lines.mark_runs()
             else:
-                values, bad = self._texts(block, part, column)
-            if bad.any():
-                block.odd[lines[bad]] = True
-            columns[column] = _placed(column, values, lines, len(block.odd), in_order=not repeated)
-            if column in _MANDATORY and (repeated or len(lines) < len(block.odd)):
-                there = np.zeros(len(block.odd), bool)
-                there[lines] = True
-                block.odd |= ~there
-        return columns
+                values = self._values(lines, column, fields, rows)
+                columns[column] = values if rows is None else _placed(column, values, rows, len(lines))
+        lines.finish()
+        number = np.arange(len(block.odd)) if lines.number is None else lines.number
+        if lines.bad.any():
+            good = np.flatnonzero(~lines.bad)
+            return {name: values[good] for name, values in columns.items()}, number[good]
+        return columns, number
 
-    def _texts(self, block: Block, part: slice, column: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return codes, instants or masks of the texts of a column, and which of them have to be looked at again."""
-        start, end = block.value[part], block.end[part]
-        if column == "time":
-            heads, run = runs_of(block, start, end)
-            instants = instants_of(block, start[heads], end[heads])[run]
-            return instants, instants == NO_INSTANT
-        words = self._words[column]
-        if column in ("version", "host"):  # they hardly ever change
-            heads, run = runs_of(block, start, end)
-            of_heads = [words.code(block.text(start[at], end[at])) for at in heads.tolist()]
-            return np.array(of_heads, np.int64)[run], end == start
-        codes = words.codes(block, start, end)
-        if column == "gpus":
-            masks = words.masks()[codes]
-            return masks, masks == _NO_MASK
-        return codes, (end == start) & (column == "user")
-
-
-class _Words:
-    """The distinct texts of a column, numbered, with a table that finds the numbers of many at once."""
-
-    _SLOTS = 1 << 13
-
-    def __init__(self) -> None:
-        self._code: dict[bytes, int] = {}
-        self.texts: list[str] = []
-        self._first = np.zeros((2, self._SLOTS), np.uint64)
-        self._second = np.zeros((2, self._SLOTS), np.uint64)
-        self._known = np.full((2, self._SLOTS), -1, np.int64)  # length * 2**32 + code
-        self._masks = np.zeros(0, np.uint64)
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    def code(self, text: bytes) -> int:
-        """Return the number of a text."""
-        code = self._code.get(text)
-        if code is None:
-            code = self._code[text] = len(self.texts)
-            self.texts.append(text.decode("ascii", "replace"))  # what is not ASCII is read again
-        return code
-
-    def masks(self) -> np.ndarray:
-        """Return the set of cards that each text says, by number; each is parsed once."""
-        if len(self._masks) < len(self.texts):
-            found = [mask_of(text) if text else None for text in self.texts[len(self._masks) :]]
-            self._masks = np.append(
-                self._masks, np.array([_NO_MASK if mask is None else mask for mask in found], np.uint64)
-            )
-        return self._masks
-
-    def codes(self, block: Block, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-        """Return the numbers of the texts at these places of a block."""
-        length = end - start
-        first = block.words[start] & FIRST_BYTES[np.minimum(length, 8)]
-        second = block.words[start + 8] & FIRST_BYTES[np.clip(length - 8, 0, 8)]
-        mixed = (first * np.uint64(0x9E3779B97F4A7C15)) ^ (second * np.uint64(0xC2B2AE3D27D4EB4F))
-        mixed ^= mixed >> np.uint64(29)
-        mixed *= np.uint64(0xBF58476D1CE4E5B9)
-        slots = (
-            (mixed >> np.uint64(51)).astype(np.int64),
-            ((mixed >> np.uint64(20)) & np.uint64(self._SLOTS - 1)).astype(np.int64),
-        )
-        codes: np.ndarray = np.full(len(start), -1, np.int64)
-        left = np.arange(len(start))
-        for way, slot in enumerate(slots):
-            at = slot[left]
-            known = self._known[way][at]
-            hit = (self._first[way][at] == first[left]) & (self._second[way][at] == second[left])
-            hit &= (known >> 32) == length[left]
-            if way == 0 and hit.all():
-                codes[:] = known & 0xFFFFFFFF
-                return codes
-            codes[left[hit]] = known[hit] & 0xFFFFFFFF
-            left = left[~hit]
-        self._learn(block, start, end, left, codes, (first, second, slots))
-        return codes
-
-    def _learn(
-        self, block: Block, start: np.ndarray, end: np.ndarray, left: np.ndarray, codes: np.ndarray, keys: Any
-    ) -> None:
-        """Number the texts that the table does not have, and put them into it where there is room."""
-        first, second, slots = keys
-        for at in left:
-            text = block.text(start[at], end[at])
-            is_new = text not in self._code
-            codes[at] = code = self.code(text)
-            if not is_new or len(text) > 16:
-                continue
-            for way in (0, 1):
-                slot = slots[way][at]
-                if self._known[way][slot] < 0:
-                    self._first[way][slot], self._second[way][slot] = first[at], second[at]
-                    self._known[way][slot] = (len(text) << 32) | code
-                    break
+    def _values(self, lines: Lines, column: str, fields: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
+        """Return what fields say: numbers, instants, codes of texts; marks the lines of unusual ones."""
+        block = lines.block
+        start, end = lines.values_of(column, fields, rows)
+        bad: np.ndarray | None
+        if column in FLOAT_COLUMNS:
+            values, bad = numbers_of(block, start, end)
+        elif column == "time":
+            values = instants_of(block, start, end)
+            bad = values == NO_INSTANT
+        elif column in self._words:
+            values = self._words[column].codes(block, start, end)
+            bad = end == start if column in ("version", "host", "user") else None
+            if column == "gpus":
+                values = self._words[column].masks()[values]
+                bad = values == NO_MASK
+        else:
+            values, bad = whole_numbers_of(block, start, end)
+            if column in _U32_COLUMNS:
+                too_large = values > _U32
+                bad = too_large if bad is None else bad | too_large
+        if bad is not None and bad.any():
+            lines.mark(bad, rows)
+        return values
 
 
 @cache
@@ -206,43 +129,47 @@ def _keep_freed_memory() -> None:
         mallopt(-1, 64 << 20)  # M_TRIM_THRESHOLD: so much free heap is kept
 
 
-def _placed(column: str, values: np.ndarray, lines: np.ndarray, size: int, *, in_order: bool) -> np.ndarray:
+def _placed(column: str, values: np.ndarray, rows: np.ndarray, size: int) -> np.ndarray:
     """Return a value for each line: the column's default where a line does not have it."""
-    if column == "gpufail":
-        values = values != 0
-    if len(values) == size and in_order:
-        return values
     default = DEFAULTS[column]
     placed = np.full(size, -1 if default in ("", None) else default, values.dtype)
-    placed[lines] = values
+    placed[rows] = values
     return placed
 
 
-def _table(columns: dict[str, np.ndarray], words: dict[str, _Words], block: Block, dropped: Counter[str]) -> "pa.Table":
-    """Return the rows of a block as a table, those that were read again at their places."""
+def _table(parts: list[tuple[_Columns, int]], words: dict[str, Words]) -> "pa.Table":
+    """Return the rows of blocks, their values by column and their number, as a table."""
     import pyarrow as pa
 
-    good = ~block.odd & ~block.empty
-    size = int(np.count_nonzero(good))
-    everything = size == len(good)
+    size = sum(number for _, number in parts)
     schema = sample_schema()
     arrays: list[Any] = []
     for name in COLUMNS:
         type_ = schema.field(name).type
-        values = columns.get(name)
-        if values is None or size == 0:
+        if size == 0 or not any(name in columns for columns, _ in parts):
             arrays.append(_constant(name, size, type_))
             continue
-        values = values if everything else values[good]
+        values = _joined(name, parts)
         if name in TEXT_COLUMNS:
             arrays.append(_coded(values, words[name].texts))
         elif name == "epoch":
-            arrays.append(pa.array(values.astype(np.int64), mask=values < 0))
+            arrays.append(pa.array(values, mask=values < 0))
+        elif name == "gpufail":
+            arrays.append(pa.array((values != 0).astype(np.uint8)))
         else:
-            arrays.append(pa.array(values.astype(type_.to_pandas_dtype(), copy=False)))
-    table = pa.table(arrays, schema=schema)
-    odd = block.odd & ~block.empty
-    return _with_odd_lines(table, np.flatnonzero(good), odd, block, dropped) if odd.any() else table
+            arrays.append(pa.array(values))
+    return pa.table(arrays, schema=schema)
+
+
+def _joined(name: str, parts: list[tuple[_Columns, int]]) -> np.ndarray:
+    """Return the values of a column in all blocks."""
+    if len(parts) == 1:
+        return parts[0][0][name]
+    default = DEFAULTS[name]
+    missing = -1 if default in ("", None) else default
+    of_parts = [columns[name] if name in columns else np.full(number, missing) for columns, number in parts]
+    first = next(columns[name] for columns, _ in parts if name in columns)
+    return np.concatenate([values.astype(first.dtype, copy=False) for values in of_parts])
 
 
 def _constant(name: str, size: int, type_: Any) -> Any:
@@ -265,11 +192,12 @@ def _coded(codes: np.ndarray, texts: list[str]) -> Any:
     """Return a dictionary array of only the texts that occur."""
     import pyarrow as pa
 
-    used = np.zeros(len(texts), bool)
-    used[codes] = True
-    place = (np.cumsum(used) - 1).astype(np.int32)
-    occurring = [texts[code] for code in np.flatnonzero(used)]
-    return pa.DictionaryArray.from_arrays(pa.array(place[codes], pa.int32()), pa.array(occurring, pa.string()))
+    used = np.flatnonzero(np.bincount(codes, minlength=len(texts)))
+    place = np.zeros(len(texts), np.int32)
+    place[used] = np.arange(len(used))
+    occurring = [texts[code] for code in used.tolist()]
+    indices: Any = pa.array(place.take(codes))
+    return pa.DictionaryArray.from_arrays(indices, pa.array(occurring, pa.string()), safe=False)
 
 
 def _with_odd_lines(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from sonar.config.nodes import NodeTable
     from sonar.report.declare import Call
+    from sonar.report.survey import Survey
     from sonar.verbs.declare import Result
     from sonar.verbs.query import Query
 
@@ -96,13 +97,14 @@ class Means:
 class InProcess:
     """Answers by the functions of this package."""
 
-    def __init__(self, source: Source, nodes: "NodeTable | None" = None, window: tuple[int, int] | None = None) -> None:
-        """Answer about a source; `nodes` instead of those in its file, `window` (instants) instead of its dates."""
+    def __init__(self, source: Source, survey: "Survey | None" = None) -> None:
+        """Answer about a source; with a survey, its nodes and instants count, not the source's file and dates."""
         from sonar.config.nodes import read_nodes
 
         self._source = source
-        self._nodes = read_nodes(source.config) if nodes is None else nodes
-        self._window = window
+        self._survey = survey
+        self._nodes = read_nodes(source.config) if survey is None else survey.nodes
+        self._window = None if survey is None else (survey.start, survey.end)
         self._answered: dict[tuple[str, str], Any] = {}
         self._samples: Result | None = None  # the answer to `load --none`, if that was asked
 
@@ -139,7 +141,10 @@ class InProcess:
         given = {**window, **own}
         query, fmt = query_of(declared, given, data=self._source.data, nodes=nodes, now=self._source.now)
         out = StringIO()
-        result = declared.answer(self._exactly(query))
+        if self._survey is not None and verb == "uptime" and set(own) == {"interval", "fmt"}:
+            result = self._survey.ask(verb, {"interval": own["interval"]})  # other reports ask that too
+        else:
+            result = declared.answer(self._exactly(query))
         if verb == "load" and set(own) == {"none", "fmt"}:
             self._samples = result
         write_result(declared, result, fmt, out)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sonar.errors import SonarError, UsageError
+from sonar.report.letters import LetterRules
 from sonar.report.publish import sweep
 from sonar.report.site import Site
 from sonar.times import parse_instant, present
@@ -50,6 +51,12 @@ def site_of(arguments: Namespace) -> Site:
         base_url=settings.report.base_url.rstrip("/"),
         policy_dir=arguments.policy_dir or CONFIG / "policies",
         letter_dir=arguments.letter_dir or CONFIG / "letters",
+        letter_rules=LetterRules(
+            most_a_day=settings.report.letters_a_day,
+            pause_s=settings.report.letter_pause,
+            days=settings.report.letter_days,
+            quiet_dates=settings.report.quiet_dates,
+        ),
     )
 
 

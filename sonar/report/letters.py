@@ -8,6 +8,7 @@ import math
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from string import Template
@@ -24,20 +25,32 @@ if TYPE_CHECKING:
     from sonar.report.site import Site
     from sonar.report.violations import Violation
 
-__all__ = ["MOST_A_DAY", "letter_text", "letters_due", "log_letter", "read_letters"]
+__all__ = ["LetterRules", "letter_text", "letters_due", "log_letter", "read_letters"]
 
-MOST_A_DAY = 20
 _CURRENT_S = 2 * DAY  # a job that was not seen for so long is no reason for a letter any more
-_QUIET_S = 7 * DAY  # between two letters to one user about one policy
 _SHIPPED = Path(__file__).parent / "shipped" / "letter.txt"
-_SATURDAY = 5
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.ASCII)
 
 
-def letters_due(site: "Site", violations: Sequence["Violation"], *, most: int = MOST_A_DAY) -> list[Message]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LetterRules:
+    """How many letters go out and when, see [Report] of sonar.conf(5); days of the week count from Monday, 0."""
+
+    most_a_day: int = 20
+    pause_s: int = 7 * DAY
+    days: tuple[int, ...] = (0, 1, 2, 3, 4)
+    quiet_dates: tuple[str, ...] = ()
+
+    def may_go(self, now: int) -> bool:
+        """Whether letters go out on the day of an instant."""
+        day = datetime.fromtimestamp(now, UTC)
+        return day.weekday() in self.days and not {f"{day:%m-%d}", f"{day:%Y-%m-%d}"}.intersection(self.quiet_dates)
+
+
+def letters_due(site: "Site", violations: Sequence["Violation"]) -> list[Message]:
     """Return the letters that may go out now, one a user and policy, the longest known violations first."""
-    addresses = site.cluster.recipients.get("letters", ())
-    if not addresses or datetime.fromtimestamp(site.now, UTC).weekday() >= _SATURDAY:
+    addresses, rules = site.cluster.recipients.get("letters", ()), site.letter_rules
+    if not addresses or not rules.may_go(site.now):
         return []
     written = read_letters(site.state / "letters.csv")
     today = sum(site.now // DAY == at // DAY for _, at in written.items() if at)
@@ -50,7 +63,7 @@ def letters_due(site: "Site", violations: Sequence["Violation"], *, most: int = 
     due: list[Message] = []
     for (user, policy_name), own in about.items():
         last = max((at for (who, what, *_), at in written.items() if (who, what) == (user, policy_name)), default=0)
-        if len(due) + today < most and last <= site.now - _QUIET_S:
+        if len(due) + today < rules.most_a_day and last <= site.now - rules.pause_s:
             due.append(_letter(site, user, own, addresses))
     return due
 

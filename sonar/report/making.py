@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sonar.errors import SonarError
@@ -39,24 +40,27 @@ class Maker:
 
     def survey(self, task: Task) -> "Survey":
         """Return the survey of the task's window."""
-        key = (task.start, task.end, task.now)
-        if key not in self._surveys:
-            survey = self.site.survey_of(task.start, task.end)
-            survey.now = task.now
-            self._surveys[key] = survey
-        return self._surveys[key]
+        survey, start = self._survey(task.start, task), _read_from(task)
+        return survey if start == task.start else replace(survey, wider=self._survey(start, task), _answers={})
 
     def answers(self, task: Task) -> InProcess:
         """Return who answers the questions of the reports of old about the task's window.
 
         With the option `read` the answers are about so many days: then tasks of different windows share them.
         """
-        start = min(task.start, task.end - int(task.options.get("read", "0")) * DAY)
-        key = (start, task.end, task.now)
+        key = (_read_from(task), task.end, task.now)
         if key not in self._answers:
             source = Source(self.site.data, "", None, self.site.cluster.source or self.site.data, task.now)
-            self._answers[key] = InProcess(source, self.site.cluster.nodes, (start, task.end))
+            self._answers[key] = InProcess(source, self._survey(_read_from(task), task))
         return self._answers[key]
+
+    def _survey(self, start: int, task: Task) -> "Survey":
+        """Return the survey from an instant to the end of a task, the same one for all who ask."""
+        key = (start, task.end, task.now)
+        if key not in self._surveys:
+            self._surveys[key] = self.site.survey_of(start, task.end)
+            self._surveys[key].now = task.now
+        return self._surveys[key]
 
     def _table(self, declared: "TableReport", task: Task) -> list[Product]:
         from sonar.report.tables import Table, as_json
@@ -88,6 +92,11 @@ class Maker:
 def make_products(site: "Site", task: Task) -> list[Product]:
     """Return the files of one task."""
     return Maker(site).make(task)
+
+
+def _read_from(task: Task) -> int:
+    """Return from when on the data of a task are read."""
+    return min(task.start, task.end - int(task.options.get("read", "0")) * DAY)
 
 
 def _has_names(declared: "TableReport") -> bool:

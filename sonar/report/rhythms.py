@@ -40,7 +40,6 @@ def run_rhythm(site: "Site", rhythm: str, *, dry_run: bool = False) -> Outcome:
 
 _GONE_DAYS = 14  # a host that was not heard of for so long is no longer listed
 _DAILY_TABLES = (
-    "downtime",
     "top-users",
     "top-accounts",
     "top-commands",
@@ -75,6 +74,7 @@ def _daily(site: "Site", _dry_run: bool) -> Outcome:  # noqa: FBT001
         _task(site, "load", 90, tag="quarterly", bucketing="daily"),
         *_of_groups(site, 30, "monthly", "daily", read="90"),
         *_of_groups(site, 90, "quarterly", "daily"),
+        _task(site, "downtime", 30, read="90"),
         *_table_tasks(site, _DAILY_TABLES),
         _task(site, "top-users", 7, by="gpu", file="top-users-gpu.json"),
     ]

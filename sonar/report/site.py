@@ -1,10 +1,11 @@
 """A site: one cluster as the report jobs see it: its description, data, reports, state and mail."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sonar.report.letters import LetterRules
 from sonar.report.policies import Policy, options_of_words, policy
 from sonar.times import DAY
 
@@ -30,6 +31,7 @@ class Site:
     base_url: str = ""
     policy_dir: Path | None = None
     letter_dir: Path | None = None
+    letter_rules: LetterRules = field(default_factory=LetterRules)
 
     @property
     def name(self) -> str:

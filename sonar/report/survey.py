@@ -47,6 +47,9 @@ class Survey:
     now: int
     step_s: int = 5 * MINUTE  # between the samples of a node
     groups: tuple[tuple[str, tuple[str, ...]], ...] = ()  # names and host patterns
+    wider: "Survey | None" = (
+        None  # of a window that holds this one: what it knows of up and down need not be asked again
+    )
     _answers: dict[Any, Any] = field(default_factory=dict)
     _known: set[str] | None = None
 
@@ -110,6 +113,8 @@ class Survey:
         return [one for one in found if not (one.host in new and _is_from_start(one, self))]
 
     def _all_periods(self) -> list[Period]:
+        if self.wider is not None:
+            return self._periods_of(self.wider)
         rows = self.ask("uptime", {"interval": [str(max(self.step_s // MINUTE, 1))]}).rows
         columns: list[list[Any]] = [
             rows.column(name).to_pylist() for name in ("host", "device", "state", "start", "end")
@@ -118,6 +123,16 @@ class Survey:
             Period(host, device, state == "up", start, end)
             for host, device, state, start, end in zip(*columns, strict=True)
         ]
+
+    def _periods_of(self, wider: "Survey") -> list[Period]:
+        """Return what a wider survey knows of this window, of hosts that are described or were heard of in it."""
+        found = [
+            replace(one, start=max(one.start, self.start), end=min(one.end, self.end))
+            for one in wider._all_periods()
+            if one.start <= self.end and (one.end > self.start or (one.is_up and one.end == self.start))
+        ]
+        heard = {one.host for one in found if one.is_up and one.device == "host"}
+        return [one for one in found if one.host in heard or one.host in self.nodes]
 
 
 def _is_from_start(one: Period, survey: Survey) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sonar.gpusets import UNKNOWN
 from sonar.times import HOUR
@@ -13,8 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["Usage", "Used", "share", "usages", "used_by"]
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """One job: hours of cores used, of GPUs held and used, of resident memory in GB; start and end are instants."""
 
     job: int

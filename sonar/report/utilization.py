@@ -100,14 +100,17 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def parts_of(declared: TableReport, rows: Sequence[Row]) -> list[Part]:
-    """Return the parts of a document: the window first, then each group with its charts and its days."""
-    whole = [row for row in rows if row["day"] == WHOLE]
+    """Return the parts of a document: the window first, then each group with its charts and its days.
+
+    What the heading of a part says is not repeated in its rows.
+    """
+    whole = [{**row, "day": None} for row in rows if row["day"] == WHOLE]
     parts = [Part("In short", declared, whole)]
     for group in dict.fromkeys(row["group"] for row in rows):
-        days = [row for row in rows if row["group"] == group and row["day"] != WHOLE]
+        days = [{**row, "group": None} for row in rows if row["group"] == group and row["day"] != WHOLE]
         labels = [row["day"][5:] for row in days]
         charts = [
-            Chart(f"{title}, percent of what there is, by the day", labels, [row[name] for row in days])
+            Chart(f"{title}, percent of what there is", labels, [row[name] for row in days])
             for name, title in (("cpu", "Cores used"), ("gpu", "GPUs used"), ("memory", "Memory used"))
             if any(row[name] is not None for row in days)
         ]

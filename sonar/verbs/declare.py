@@ -130,12 +130,14 @@ class Result:
     """What a verb answers: rows, and how they fall into blocks where the verb prints several tables.
 
     Each block is (title, first row, number of rows); without blocks all rows are one table. `facts` holds what a
-    verb's own writer needs beside the rows (load: the description and cards of each block's host).
+    verb's own writer needs beside the rows (load: the description and cards of each block's host). `warnings` are for
+    whoever asked, a line each.
     """
 
     rows: "pa.Table"
     blocks: tuple[tuple[str, int, int], ...] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,6 +141,8 @@ def _head(story: Story) -> list[str]:
         lines.append(f"  asked    {_short(', '.join(asked), _WIDTH - 11)}")
     seen, expected = story.figures.seen, story.figures.expected
     share = f" ({seen * 100 // expected} %)" if expected else ""
+    if whole["primordial"] and not story.figures.asked:
+        share += "; it may have begun before: see --from"
     lines.append(f"  samples  {seen} of {expected} expected{share}")
     return lines
 

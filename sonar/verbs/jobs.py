@@ -218,8 +218,10 @@ def chosen(rows: "pa.Table", query: "Query") -> "pa.Table":
     tied = np.flatnonzero((start[1:] == start[:-1]) & (job[1:] == job[:-1]))
     for run in np.split(tied, np.flatnonzero(np.diff(tied) > 1) + 1) if len(tied) else ():
         part = order[run[0] : run[-1] + 2]
-        hosts: list[Any] = rows.column("host").take(part).to_pylist()
-        order[run[0] : run[-1] + 2] = part[sorted(range(len(part)), key=hosts.__getitem__)]
+        # A number that was given twice, before and after a boot, may be of two jobs; of number 0 many are of one user.
+        names = ("host", "user", "cmd") if job[run[0]] else ("host",)
+        keys: list[Any] = list(zip(*(rows.column(name).take(part).to_pylist() for name in names), strict=True))
+        order[run[0] : run[-1] + 2] = part[sorted(range(len(part)), key=keys.__getitem__)]
     return rows.take(order)
 
 

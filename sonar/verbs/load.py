@@ -36,12 +36,20 @@ def run(query: "Query") -> Result:
     from sonar.analysis.bounds import inferred_window
     from sonar.analysis.buckets import filled, summed
     from sonar.analysis.coverage import coverage_of_slots
+    from sonar.hosts import compress
     from sonar.verbs.partials import loads_of_all_hosts
 
     options = query.options
     slot = next((length for name, length in _SLOTS.items() if options[name]), HOUR)
     relative = any(field.relative for field in VERB.fields if field.name in query.fields)
     loads = loads_of_all_hosts(query, slot)
+    undescribed: list[str] = []
+    if relative and not query.has_node_file:
+        # Nodes describe themselves, or not: those that did not are no reason to tell nothing of the others.
+        undescribed = [host for host in loads if host not in (query.nodes or {})]
+        loads = {host: load for host, load in loads.items() if host not in undescribed}
+        if undescribed and not loads:
+            raise UndescribedHostError(f"Relative values requested without config info for {', '.join(undescribed)}")
     bounds = [load.bounds for load in loads.values()]
     runs = {host: load.runs for host, load in loads.items()}
     by_host = {host: load.series for host, load in loads.items() if load.series is not None}
@@ -57,6 +65,11 @@ def run(query: "Query") -> Result:
             raise SonarError(f"More than {_MOST_ROWS} rows: ask for a shorter time, longer slots, or --compact")
         series_list = [filled(series, start, end, slot) for series in series_list]
     result = _result(hosts, nodes, series_list, query)
+    if undescribed:
+        warning = (
+            f"no config info for {compress(undescribed)}, leaving out: relative values need to know what hosts have"
+        )
+        result = replace(result, warnings=(warning,))
     if coverage.is_asked_for(query.fields) or "chart" in query.words:
         limits = (start, min(end, query.now))
         parts = [

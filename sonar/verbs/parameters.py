@@ -116,6 +116,7 @@ def query_of(
     else:
         scan = Scan.of_files(data, records.hosts)
     topics = TopicScan(data, window, records.hosts)
+    has_node_file = nodes is not None
     where, sort = _where(verb, given), _sort(verb, given)
     used = frozenset((*fmt.fields, *(fields_in(where) if where else ()), *(key.field for key in sort)))
     if isinstance(data, Path) and _needs_capacities(verb, own, fmt, used):
@@ -131,6 +132,7 @@ def query_of(
         window=window,
         now=now,
         nodes=nodes,
+        has_node_file=has_node_file,
         clusters=clusters,
         reports=tuple(reports),
         where=where,

@@ -60,7 +60,7 @@ def _matching(result: Result, where: "Expression") -> Result:
         name: tuple(fact[at] for at in left) if isinstance(fact, tuple) and len(fact) == len(spans) else fact
         for name, fact in result.facts.items()
     }
-    return Result(rows, blocks, facts)
+    return replace(result, rows=rows, blocks=blocks, facts=facts)
 
 
 def _sorted(result: Result, keys: tuple[SortKey, ...]) -> Result:

@@ -8,7 +8,10 @@ Parameters are the long options of the verb; one that may be repeated on the com
 """
 
 import json
+import re
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from sonar import verbs
@@ -33,6 +36,8 @@ JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
 
 _MEDIA_TYPES = {"json": JSON, "csv": CSV, "csvnamed": CSV}
+_STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
+_ALONE = "frame-ancestors 'none'; base-uri 'none'; form-action 'none'; sandbox allow-modals"
 _STYLES = frozenset({"json", "csv", "csvnamed", "awk", "fixed", "html", "native"})
 # What `Accept` can ask for, and the words of a format that mean it.
 _ACCEPTED = {"application/json": "json", "text/csv": "csv,header", ARROW: "arrow"}
@@ -73,6 +78,9 @@ def answer(
     if fmt.is_binary:
         _write_binary(reply, answered, as_json_string=as_json_string)
         return
+    if verb_name == "report" and not as_json_string:
+        _send_report(reply, given["report-name"][0], answered)
+        return
     media_type = HTML if "html" in fmt.words else _MEDIA_TYPES.get(fmt.style.value, TEXT)
     as_json_string = as_json_string and not wanted
     _start(reply, media_type, as_json_string=as_json_string)
@@ -101,6 +109,19 @@ def accepted(header: str) -> str:
         elif media_type in _ACCEPTED and weight > best_weight:
             best, best_weight = _ACCEPTED[media_type], weight
     return best
+
+
+def _send_report(reply: "Reply", name: str, answered: "Answered") -> None:
+    """Send a report's file as what it is; of a page, nothing may be run or loaded, and only its own style counts."""
+    text: str = answered.result.rows.column("text")[0].as_py()
+    suffix = name.rpartition(".")[2]
+    headers = {}
+    if suffix == "html":
+        styles = [sha256(style.encode()).digest() for style in _STYLE.findall(text)]
+        sources = " ".join(f"'sha256-{b64encode(digest).decode()}'" for digest in styles) or "'none'"
+        headers["content-security-policy"] = f"default-src 'none'; style-src {sources}; {_ALONE}"
+    reply.start(200, HTML if suffix == "html" else _MEDIA_TYPES.get(suffix, TEXT), headers)
+    reply.write(text)
 
 
 def _start(reply: "Reply", media_type: str, *, as_json_string: bool) -> None:

@@ -248,7 +248,7 @@ def frame(kind: bytes, data: bytes = b"") -> bytes:
 
 def answer_command(reply: "Reply", tree: str, command: Command) -> None:
     """Answer as the command itself would, in a process of its own; what it should answer itself, leave to it."""
-    from sonar.cli.sonalyze import answer_for
+    from sonar.cli.deputy import answer_for
 
     for name in ("SONAR_NOW", "NO_COLOR"):
         os.environ.pop(name, None)

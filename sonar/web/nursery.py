@@ -148,7 +148,7 @@ class Reply:
 
 def main(control: socket.socket, resident_bytes: int) -> None:
     """Fork processes until the other end of the control socket is closed; then kill those that still run."""
-    from sonar.cli.sonalyze import prepare
+    from sonar.cli.deputy import prepare
     from sonar.web.resident import Resident
 
     # The service manager's signals reach every process of the unit; what is in progress ends when the server does.

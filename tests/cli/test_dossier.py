@@ -82,7 +82,7 @@ def test_names_are_replaced_in_every_file(place: Path, name: str) -> None:
         (("7", "-o", "sonar"), 1, "ERROR: File exists: 'sonar'"),
         (("7", "-o", "absent/d.tar"), 1, "ERROR: No such file or directory: 'absent/d.tar'"),
         (("-o", "new"), 1, "ERROR: Exactly one job number is required"),
-        (("7", "-o", "new", "--remote=x"), 2, "sonalyze: No such option: --remote"),
+        (("7", "-o", "new", "--remote=x"), 2, "sonalyze: dossier reads the log itself: --remote cannot be used"),
     ],
 )
 def test_mistakes_leave_nothing(place: Path, argv: tuple[str, ...], status: int, message: str) -> None:

@@ -43,8 +43,8 @@ def log(chance: Random, hosts: list[str], users: tuple[str, ...], base: int) -> 
             time = base + chance.choice([-9 * 86400, -7200, 60, 3000, 9000])
             text = (node_message if chance.random() < 0.6 else old_node)(chance, host, time)
             by_name.setdefault(f"{day(time)}/{form}{host}.json", []).append(text)
-    for _ in range(chance.choice([0, 1, 3, 6])):
-        time = base + chance.randrange(-3600, 14000, 300)
+    for _ in range(chance.choice([0, 2, 6, 10])):
+        time = base + chance.choice([-3600, 600, 600, 3000, 14000])
         found = [slurm_job(chance, users, base, hosts) for _ in range(chance.randint(1, 3))]
         text = message("job", {"time": stamp(time), "slurm_jobs": found})
         by_name.setdefault(f"{day(time)}/0+job-slurm.json", []).append(text)
@@ -141,7 +141,7 @@ def slurm_job(chance: Random, users: tuple[str, ...], base: int, hosts: list[str
     submit, start, end = times_of(chance, base)
     job: dict[str, Any] = {"job_id": chance.choice([7, 8, 500, 9000, 0])}
     step = chance.choice(["", "", "batch", "0"])
-    job |= {"job_step": step} if step else {"user_name": chance.choice(users)}
+    job |= {"job_step": step} if step else {"user_name": chance.choice(users[:2])}
     job |= chance.choice([{}, {}, {}, {"array_job_id": 8, "array_task_id": 3}, {"het_job_id": 9, "het_job_offset": 0}])
     job |= some(chance, {
         "job_state": chance.choice(STATES), "job_name": chance.choice(["fit", "a name longer than thirty characters"]),

@@ -95,7 +95,13 @@ def found_jobs(log: Asked) -> list[Any]:
         row["_fails"] = filters and "state" in told_or_made and not passes_filters(told_or_made, question)
         row |= {alias: row[name] for alias, name in ALIASES.items()}
     rows = [row for row in rows if job_passes(question, row, known) and not row["_fails"]]
-    return sorted(rows, key=lambda row: (row["_facts"]["first"], int(row["job"]), row["_hosts"]))
+    return sorted(rows, key=order_of)
+
+
+def order_of(row: Any) -> Any:
+    """Return what rows are sorted by: two jobs of a number, by their users and commands too."""
+    names = (row["user"], row["cmd"]) if int(row["job"]) else ()
+    return row["_facts"]["first"], int(row["job"]), row["_hosts"], names
 
 
 def job_row(group: list[Stream], bounds: Any, known: Any, runs: Any, *, is_short: bool) -> Any:

@@ -56,10 +56,10 @@ class Asked:
 
     @property
     def window(self) -> tuple[int, int]:
-        """The limits, inferred from the samples where none is given."""
-        times = [sample["time"] for sample in self.samples]
-        first = min(times, default=0) if self.start is None else self.start
-        return first, max(times, default=0) if self.end is None else self.end
+        """The limits, inferred from the samples where none is given; without samples, the last day."""
+        times = [sample["time"] for sample in self.samples] or [self.question.now]
+        first = min(times) if self.samples else self.question.now - DAY
+        return first if self.start is None else self.start, max(times) if self.end is None else self.end
 
 
 def asked(verb: str, question: Question, files: Files, *, tree: bool, days: int = 1) -> Asked:

@@ -75,6 +75,24 @@ TAGS = [b"cores", b"job", b"epoch", b"pid", b"ppid", b"cpu%", b"cpukib", b"rssan
 TAGS += [b"gpufail", b"cputime_sec", b"rolledup", b"cpu", b"rssanonkiX", b"cputime_sec2"]
 
 
+SHARED = [b"v", b"time", b"host", b"cores"]
+OWN = [b"user", b"cmd", b"job", b"cpu%", b"gpus", b"cputime_sec", b"x", b"cax"]
+VALUES = {
+    b"v": [b"0.9.0", b"0.10.1"],
+    b"time": [b"2026-03-03T00:03:32+00:00", b"2026-03-03T23:59:59Z", b"2026-03-03T24:00:00Z", b"2026-03-03T01:02:60Z"],
+    b"host": [b"n1", b"a-host-of-seventeen.example.org", b""],
+    b"cores": [b"8", b"128", b"x"],
+    b"user": [b"ann", b"exactly8", b"exactly16-chars!", b"seventeen letters", b""],
+    b"cmd": [b"py", b"", b"longer than eight", b"a=b"],
+    b"job": [b"7", b"12345678", b"4294967296", b"1.0"],
+    b"cpu%": [b"1", b"1.5", b"123456.7", b"1.25", b".5", b"1e2", b""],
+    b"gpus": [b"1", b"0,2,5", b"none", b","],
+    b"cputime_sec": [b"0", b"123456789"],
+    b"x": [b"1", b"a,b"],
+    b"cax": [b"", b"1"],
+}
+
+
 def both(data: bytes, tokenizer: Tokenizer) -> tuple[list[Any], list[Any]]:
     """Return what each parser makes of the bytes; texts that compare not-a-numbers as equal."""
     rows, dropped, fast_dropped = Rows(), Counter[str](), Counter[str]()
@@ -123,7 +141,7 @@ def mutated(draw: st.DrawFn) -> bytes:
     return bytes(data)
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(
     st.lists(st.tuples(records, st.sampled_from([b"\n", b"\n", b"\n", b"\r\n", b"\r", b"\n\n", b",\n"])), max_size=12),
     st.booleans(),
@@ -136,7 +154,7 @@ def test_records_of_all_kinds(lines: list[tuple[bytes, bytes]], ends: bool) -> N
     assert fast == plain
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(mutated())
 def test_damaged_lines(data: bytes) -> None:
     plain, fast = both(data, KEPT)
@@ -144,6 +162,7 @@ def test_damaged_lines(data: bytes) -> None:
     assert fast == plain
 
 
+@settings(deadline=None)
 @given(st.one_of(st.binary(max_size=200), st.text('v=,"\n\r 0:5T-Z.g', max_size=60).map(str.encode)))
 @example(b"")
 @example(b"\xef\xbb\xbf" + REAL[0])
@@ -154,12 +173,36 @@ def test_any_bytes(data: bytes) -> None:
     assert fast == plain
 
 
+@settings(deadline=None)
 @given(st.lists(records, min_size=3, max_size=20), st.integers(1, 400))
 def test_blocks_are_cut_where_it_does_not_matter(lines: list[bytes], size: int) -> None:
     data = b"\n".join(lines) + b"\n"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sonar.read.fields._BLOCK", size)
         plain, fast = both(data, Tokenizer())
+
+    assert fast == plain
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_many_lines_of_a_few_layouts(data: st.DataObject) -> None:
+    """As in real files: runs of the sampler, fields in a few orders, and now and then something else."""
+    orders = data.draw(st.lists(st.permutations(SHARED + OWN), min_size=1, max_size=3))
+    if data.draw(st.booleans()):
+        orders = [[*SHARED, *order[:-1]] for order in data.draw(st.lists(st.permutations(OWN), min_size=1, max_size=3))]
+    values = st.fixed_dictionaries({tag: st.sampled_from(known) for tag, known in VALUES.items()})
+    lines = []
+    for _ in range(data.draw(st.integers(1, 4))):
+        run, order = data.draw(values), data.draw(st.sampled_from(orders))
+        for _ in range(data.draw(st.integers(1, 6))):
+            own = data.draw(values)
+            fields = [(tag, (run if tag in SHARED else own)[tag]) for tag in order]
+            lines.append(b",".join(b'"%s=%s"' % field if b"," in field[1] else b"%s=%s" % field for field in fields))
+    for at in data.draw(st.lists(st.integers(0, len(lines) - 1), max_size=2)):
+        lines[at] = data.draw(records)
+
+    plain, fast = both(b"\n".join(lines) + b"\n", data.draw(st.sampled_from([KEPT, Tokenizer()])))
 
     assert fast == plain
 

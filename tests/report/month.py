@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sonar.store.ledger import ARRIVALS_NAME, Arrival, arrival_line
 from sonar.times import DAY, HOUR, MINUTE, day_of, iso_text, parse_instant
 
 STEP = 5 * MINUTE
@@ -62,8 +63,15 @@ def at(day: int, hour: float = 0.0) -> int:
     return START + (day - 1) * DAY + int(hour * HOUR) // STEP * STEP
 
 
-# g-2 was down for ten hours; c-3 died two days before the end; g-3 missed one sample, which is no down time.
-DOWN = {"g-2": (at(11, 4), at(11, 14)), "c-3": (at(29), END), "g-3": (at(20, 5), at(20, 5) + STEP)}
+# g-2 was down for ten hours; c-3 died two days before the end; g-3 missed one sample and c-2 the last one, which is
+# neither down time nor silence. c-4 is described, and was never heard of.
+DOWN = {
+    "g-2": (at(11, 4), at(11, 14)),
+    "c-3": (at(29), END),
+    "g-3": (at(20, 5), at(20, 5) + STEP),
+    "c-2": (END - STEP, END),
+}
+NEVER = "c-4"
 
 
 def month() -> Month:
@@ -113,6 +121,8 @@ def month() -> Month:
     add("nearserial", "c-2", 15, 6, 3, cores=1, gib=5, reserved=(2, 10, 12))
     add("patient", "c-2", 16, 1, 3, "excess-time-limit", cores=4, gib=5, reserved=(4, 10, 168))
     add("nearpatient", "c-2", 16, 6, 3, cores=4, gib=5, reserved=(4, 10, 20))
+    # Its node was down for most of its time: so little is known of it that it is not judged.
+    add("gappy", "g-2", 11, 3.5, 11, cores=2, gib=20, reserved=(16, 30, 24))
     # Two hundred and twenty jobs of one sample or two within a day; a hundred and fifty; and as many that are longer.
     for count in range(220):
         add("ants", "c-1", 18, count * 0.1, 0.09, cores=0.5)
@@ -120,6 +130,10 @@ def month() -> Month:
         add("bees", "c-2", 18, count * 0.15, 0.09, cores=0.5)
     for count in range(220):
         add("cows", "c-3", 18, count * 0.05, 0.25, cores=0.1)
+    for count in range(220):  # whom the policy leaves out
+        add("root", "c-1", 19, count * 0.1, 0.09, cores=0.5)
+    # The sampler sees itself.
+    add("root", "c-1", 26, 0, 24, cores=0.01, cmd="sonard")
     # More than half of all CPU time of a day; and not quite as much.
     add("moby", "c-2", 21, 0, 24, cores=30)
     add("dolphin", "c-2", 24, 0, 24, cores=12)
@@ -165,18 +179,37 @@ def write_description(directory: Path) -> None:
     (directory / f"{CLUSTER}.conf").write_text(
         "[Cluster]\nTitle=Month\nPolicies=" + " ".join(POLICIES) + "\n"
         "[Node]\nHosts=g-[1-3]\nDescription=GPU node\nCores=64\nMemory=512G\nGPUs=4\nGPUMemory=160G\n"
-        "[Node]\nHosts=c-[1-3]\nDescription=CPU node\nCores=32\nMemory=128G\n"
+        "[Node]\nHosts=c-[1-4]\nDescription=CPU node\nCores=32\nMemory=128G\n"
         "[Group]\nName=gpu\nNodes=g-*\n"
         "[Recipients]\nNotices=ops@example.org\nWeekly=ops@example.org\nMonthly=boss@example.org\n"
         "Letters=%u@example.org\n"
     )
 
 
+def write_ledger(root: Path) -> None:
+    """Write what arrived on the 26th: two hosts well, one of them with a record dropped; and who was refused."""
+    arrivals = [
+        Arrival(at(26, 1) + 3, CLUSTER, "c-1", "free-csv", 200, records=9, bytes=900, late=3),
+        Arrival(at(26, 2) + 90, CLUSTER, "c-1", "free-csv", 200, records=9, bytes=900, late=90),
+        Arrival(at(26, 2), CLUSTER, "g-1", "free-csv", 200, records=8, bytes=800, late=2, dropped=1, why="no time"),
+        Arrival(at(26, 3), CLUSTER, "", "free-csv", 400, why="not CSV"),
+    ]
+    path = _day(root, at(26)) / ARRIVALS_NAME
+    path.write_bytes(b"".join(map(arrival_line, arrivals)))
+
+
 def write_node_config(path: Path) -> None:
     """Write the description of the nodes alone, for naicreport."""
     nodes = [
-        {"hostname": "g-[1-3]", "cpu_cores": 64, "mem_gb": 512, "gpu_cards": 4, "gpumem_gb": 160},
-        {"hostname": "c-[1-3]", "cpu_cores": 32, "mem_gb": 128},
+        {
+            "hostname": "g-[1-3]",
+            "description": "GPU node",
+            "cpu_cores": 64,
+            "mem_gb": 512,
+            "gpu_cards": 4,
+            "gpumem_gb": 160,
+        },
+        {"hostname": "c-[1-4]", "description": "CPU node", "cpu_cores": 32, "mem_gb": 128},
     ]
     path.write_text(json.dumps(nodes))
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 
 from sonar.config.clusters import Clusters
 from sonar.report.jobstate import read_state
+from sonar.report.letters import LetterRules
 from sonar.report.publish import sweep
 from sonar.report.rhythms import run_rhythm
 from sonar.report.site import Site
@@ -113,6 +115,24 @@ def test_killed_at_each_step_of_telling(tree: Path, tmp_path: Path, monkeypatch:
     assert expected is not None
     assert len(expected[0]) == 3
     assert steps > 40
+
+
+@pytest.mark.parametrize(
+    ("rules", "letters_sent"),
+    [
+        (LetterRules(), 1),
+        (LetterRules(most_a_day=0), 0),
+        (LetterRules(days=(1, 2, 3, 4)), 0),  # now is a Monday
+        (LetterRules(quiet_dates=("03-09",)), 0),
+        (LetterRules(quiet_dates=("2025-03-09",)), 1),
+    ],
+)
+def test_letters_keep_to_their_rules(tree: Path, tmp_path: Path, rules: LetterRules, letters_sent: int) -> None:
+    copied(tree, tmp_path)
+
+    outcome = run_rhythm(replace(site(tree, tmp_path), letter_rules=rules), "notices", dry_run=True)
+
+    assert sum(message.kind == "letter" for message in outcome.messages) == letters_sent
 
 
 @pytest.mark.parametrize("rhythm", ["scan", "notices", "live", "hourly", "daily", "weekly", "monthly"])

@@ -2,10 +2,7 @@
 
 import json
 import re
-import shutil
 from collections import Counter
-from collections.abc import Iterator
-from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
@@ -13,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from sonar.config.clusters import Clusters
+from sonar.report import TABLES, table
 from sonar.report.audience import Audience
 from sonar.report.joblog import jobs_of, log_files, read_log
 from sonar.report.jobstate import read_state
@@ -25,50 +22,7 @@ from sonar.report.site import Site
 from sonar.times import DAY, HOUR, minute_text
 
 from tests.report import month as planted
-
-LATE = ("g-1", 28)
-
-
-class Cluster:
-    """The month on disk, and its reports."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.clusters = Clusters(root / "data", root / "clusters")
-        self.events = planted.month()
-        self.late = planted.write_month(root / "data" / planted.CLUSTER, self.events, late=LATE)
-        planted.write_description(root / "clusters")
-
-    def site(self, now: int) -> Site:
-        return Site(
-            cluster=self.clusters.describe(self.clusters.find(planted.CLUSTER)),
-            data=self.root / "data" / planted.CLUSTER,
-            reports=self.root / "reports" / planted.CLUSTER,
-            state=self.root / "state" / planted.CLUSTER,
-            outbox=self.root / "outbox",
-            now=now,
-        )
-
-    def mails(self) -> list[EmailMessage]:
-        paths = sorted((self.root / "outbox").glob("*.eml"))
-        return [message_from_bytes(path.read_bytes(), policy=policy.default) for path in paths]
-
-    def report(self, place: str) -> Any:
-        return json.loads((self.root / "reports" / planted.CLUSTER / place).read_text())
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Run scans and notices twice a day for a month, then every other rhythm."""
-    made = Cluster(tmp_path_factory.mktemp("month"))
-    for now in range(planted.START + DAY // 2, planted.END + 1, DAY // 2):
-        run_rhythm(made.site(now), "scan")
-        run_rhythm(made.site(now), "notices")
-    for rhythm in ("live", "hourly", "daily", "weekly"):
-        assert not run_rhythm(made.site(planted.END), rhythm).problems
-    assert not run_rhythm(made.site(planted.END + 2 * DAY), "monthly").problems
-    yield made
-    shutil.rmtree(made.root)
+from tests.report.conftest import LATE, Cluster
 
 
 def bodies(mails: list[EmailMessage], kind: str) -> list[str]:
@@ -139,7 +93,7 @@ def test_silent_and_down_nodes_are_those(cluster: Cluster) -> None:
     silent = cluster.report("public/silent-nodes.json")
     down = cluster.report("public/downtime.json")
 
-    assert [(row["host"], row["state"]) for row in silent["rows"]] == [("c-3", "silent")]
+    assert [(row["host"], row["state"]) for row in silent["rows"]] == [("c-4", "never"), ("c-3", "silent")]
     last, first = planted.at(11, 4) - planted.STEP, planted.at(11, 14)
     periods = {(row["host"], row["device"], row["length"]) for row in down["rows"]}
     # The file that came late is a day without samples: from the last of the day before to the first of the day after.
@@ -148,7 +102,8 @@ def test_silent_and_down_nodes_are_those(cluster: Cluster) -> None:
         ("c-3", "host", planted.END - planted.at(29) + planted.STEP),
         ("g-1", "host", DAY + planted.STEP),
     }
-    assert down["availabilities"]["g-3"] == 100.0
+    assert down["availabilities"]["g-3"] == down["availabilities"]["c-2"] == 100.0
+    assert down["availabilities"][planted.NEVER] == 0.0
     assert down["availabilities"]["g-2"] == pytest.approx(100 - (first - last) / (30 * DAY) * 100, abs=0.01)
 
 
@@ -213,14 +168,25 @@ def test_nothing_public_names_anybody(cluster: Cluster) -> None:
     commands = {"work", "defunct-finder", "<defunct>"}
     accounts = {f"proj-{job.user}" for job in cluster.events.jobs if job.reserved}
     directory = cluster.root / "reports" / planted.CLUSTER
-    checked = 0
+    checked = set()
     for audience, secret in ((Audience.PUBLIC, users | commands | accounts), (Audience.LOGIN, users | accounts)):
         words = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, sorted(secret)))})(?![\w-])")
         for path in sorted((directory / audience).iterdir()):
             found = words.findall(_values_only(path))
             assert not found, f"{path.name} names {found}"
-            checked += 1
-    assert checked > 40
+            checked.add((audience, path.name))
+    public = {name for audience, name in checked if audience is Audience.PUBLIC}
+    assert {Path(name).suffix for name in public} == {".json", ".csv", ".txt", ".html"}
+    # Every table is there for all who may see it, and every other report that is public.
+    for name in TABLES:
+        seen = {audience for audience, file in checked if re.fullmatch(rf"{name}(-2026-03|-gpu)?\.json", file)}
+        assert seen == {table(name).audience} - {Audience.ADMIN}, name
+    assert {"at-a-glance.json", "hostnames.json", "hosts.json", "violations.json", "gpu-weekly.json"} <= public
+    for mail in cluster.mails():
+        if mail["X-Sonar-Report"] == "monthly":
+            assert not re.findall(
+                rf"(?<![\w-])({'|'.join(map(re.escape, sorted(users | accounts)))})(?![\w-])", str(mail)
+            )
 
 
 def _values_only(path: Path) -> str:

@@ -21,7 +21,7 @@ T0 = 1_770_000_000 // 60 * 60
 
 
 def naicreport(
-    directory: Path, *argv: str, status: int = 0, stdout: IO[str] | int = subprocess.PIPE
+    directory: Path, *argv: str, status: int | None = 0, stdout: IO[str] | int = subprocess.PIPE
 ) -> "subprocess.CompletedProcess[str]":
     done = subprocess.run(
         [sys.executable, NAICREPORT, *argv],
@@ -33,7 +33,7 @@ def naicreport(
         timeout=60,
         check=False,
     )
-    assert done.returncode == status, done.stderr
+    assert status is None or done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr
     return done
 

@@ -39,7 +39,14 @@ def tree(tmp_path: Path) -> Path:
         "start_time": "2024-03-01T01:59:00Z", "end_time": "2024-03-01T02:06:00Z", "requested_cpus": 8,
         "requested_resources": "gres/gpu:a100=2", "sacct": {"ElapsedRaw": 420},
     }  # fmt: skip
-    number_of_host = {**told, "job_id": 78, "account": "wrong", "job_state": "RUNNING", "end_time": None}
+    number_of_host = {
+        **told,
+        "job_id": 78,
+        "user_name": "bob",
+        "account": "wrong",
+        "job_state": "RUNNING",
+        "end_time": None,
+    }
     jobs = [told, number_of_host]
     put(tmp_path, "0+job-slurm.json", envelope("job", time="2024-03-01T02:10:00Z", slurm_jobs=jobs))
     return tmp_path

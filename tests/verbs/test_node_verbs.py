@@ -8,8 +8,10 @@ import pytest
 from sonar.config.clusters import Clusters
 from sonar.config.nodes import Node
 from sonar.errors import SonarError, UsageError
+from sonar.verbs import verb
+from sonar.verbs.parameters import query_of
 
-from tests.verbs.asking import ask, envelope, put, rows
+from tests.verbs.asking import NOW, ask, envelope, put, rows
 
 GIB = 1 << 20
 
@@ -100,6 +102,22 @@ def test_relative_values_are_of_what_nodes_told_last_before_the_end(tree: Path) 
     # A file that describes the node goes before what it told.
     by_hand = {"n1.x": Node("n1.x", "by hand", 4, 32)}
     assert rows("jobs", tree, "rcpu-avg", user="-", nodes=by_hand) == [{"rcpu-avg": "100"}]
+
+
+def test_hosts_that_nothing_is_known_of_are_left_out_of_relative_load_and_told(tree: Path) -> None:
+    """Unless a file describes the nodes: then it is the file that lacks them."""
+    for host in ("n1.x", "unknown.x"):
+        job = {"job": 7, "user": "ann", "processes": [{"cmd": "x", "pid": 5, "cpu_avg": 400}]}
+        put(tree, f"0+sample-{host}.json", envelope("sample", time="2024-03-01T10:00:00Z", node=host, jobs=[job]))
+    load = verb("load")
+    query, _ = query_of(load, {"fmt": ["csv,host,rcpu"], "compact": ["true"]}, data=tree, now=NOW)
+    result = load.answer(query)
+
+    assert result.rows.column("host").to_pylist() == ["n1.x"]
+    assert [warning.split(",")[0] for warning in result.warnings] == ["no config info for unknown.x"]
+    assert len(ask("load", tree, fmt="csv,host,cpu", compact="true").splitlines()) == 2
+    with pytest.raises(SonarError, match=r"without config info for unknown\.x"):
+        ask("load", tree, fmt="csv,host,rcpu", nodes={"n1.x": Node("n1.x", "by hand", 4, 32)})
 
 
 def test_without_any_description_relative_values_are_an_error(tmp_path: Path) -> None:
@@ -226,3 +244,11 @@ def test_clusters_are_those_of_this_machine_if_it_is_a_server(
     (tmp_path / "data" / "fox.example.org").mkdir(parents=True)
     assert main(["cluster", "--fmt=csv,cluster"]) == 0
     assert capsys.readouterr().out == "fox.example.org\n"
+
+
+def test_cores_of_a_record_that_goes_on_in_the_next_line(tmp_path: Path) -> None:
+    for minute, load in ((0, "()"), (5, "(]0")):
+        start = f"v=0.11.0,time=2024-03-01T10:0{minute}:00Z,host=n1.x,user=ann,load={load}"
+        put(tmp_path, "n1.x.csv", f'{start},"cmd=two\nlines"\n')
+
+    assert ask("top", tmp_path) == "HOST: n1.x\n  2024-03-01 10:05 .\n"

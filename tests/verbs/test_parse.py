@@ -62,3 +62,14 @@ def test_metadata_tells_times_and_files(tmp_path: Path) -> None:
     assert ask("metadata", [path], times="true", to="2024-03-02") == (
         "From: 2024-03-01T10:01:30Z\nTo:   2024-03-02T23:59:59Z\n"
     )
+
+
+def test_merged_sums_are_rounded_once(tmp_path: Path) -> None:
+    """One after the other 1, 1e16 and 1 would be 1e16, whichever two come first."""
+    for at, share in enumerate(("1", "1e16", "1"), 1):
+        record = f"v=0.9.0,time=2024-03-01T10:00:00Z,host=n1,user=u,cmd=c,job=7,pid={at},cpu%={share},gpu%={share}\n"
+        put(tmp_path, "n1.csv", record)
+
+    sums, fmt = f"*\n{','.join(['10000000000000002'] * 3)}\n", "csv,cpu%,cpu_util_pct,gpu%"
+    assert ask("parse", tmp_path, fmt=fmt, merge_by_job="true") == sums
+    assert ask("parse", tmp_path, fmt=fmt, merge_by_host_and_job="true") == sums

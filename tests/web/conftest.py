@@ -1,5 +1,6 @@
 """A running sonalyzed with a generated cluster, for all tests of the query server."""
 
+import base64
 import json
 import signal
 import subprocess
@@ -111,8 +112,9 @@ def running(root: Path, options: Sequence[str | Path], *, tls: bool = True) -> I
     told = log.read_text()
     assert process.returncode == 0, told
     assert "Traceback" not in told, told
-    for password, _ in PEOPLE.values():
+    for name, (password, _) in PEOPLE.items():
         assert password not in told
+        assert base64.b64encode(f"{name}:{password}".encode()).decode() not in told
 
 
 @pytest.fixture(scope="session")
@@ -165,7 +167,7 @@ def write_reports(directory: Path) -> None:
 def server(site: Path) -> Iterator[Server]:
     options: list[str | Path] = ["--cluster-config", site]
     options += ["--password-file", site / "passwords", "--reports", site / "reports"]
-    with running(site, options) as server:
+    with running(site, [*options, "--verbose"]) as server:  # whatever it logs, no secret
         yield server
 
 

@@ -9,17 +9,13 @@ import signal
 import socket
 import time
 from pathlib import Path
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pytest
 
-from sonar import verbs
-from sonar.web.questions import question_of
-
 from tests.web.conftest import CLUSTER, Server, running
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "cases" / "sonalyzed" / "http.json"
 ARROW = "application/vnd.apache.arrow.stream"
 
 
@@ -260,104 +256,3 @@ def test_the_state_of_a_cluster_is_at_hand_before_anybody_asks(site: Path) -> No
         until(lambda: b"Its state has not" not in server.get("/").data, "the states are there")
         for page in ("/jobs", "/reports", "/violations", "/gaps", ""):
             assert b'title="the newest sample of any node' in server.get(f"/c/{CLUSTER}{page}").data, page
-
-
-# What the recorded original answered is what we answer, unless the case or one of these says why not.
-def expected_status(case: dict) -> int:  # type: ignore[type-arg]
-    careful, url = case.get("careful", ""), case["url"]
-    if "failme" in url:
-        return 200  # to the stub a word that makes it fail, to us a user without jobs
-    by_words = {"404": 404, "400": 400, "405": 405, "200": 200, "accept": 200}
-    for words, status in by_words.items():
-        if careful.lower().startswith(words) or f"({words})" in careful or careful.endswith(f"{words} here."):
-            return status
-    if careful.endswith("400."):
-        return 400
-    if case.get("method") == "OPTIONS":
-        return 405  # as the other methods
-    if urlsplit(url).path in ("/", "/version"):
-        return 200  # the original had none
-    if "u=1" in url:
-        return 400  # not a long option
-    return int(case["original"]["status"])
-
-
-def recorded_requests_are_answered(tmp_path: Path) -> None:
-    cases = json.loads(SHARED.read_text())
-    day = tmp_path / "data" / "mlx.hpc.uio.no" / time.strftime("%Y/%m/%d", time.gmtime())
-    day.mkdir(parents=True)
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 60))
-    record = "v=0.7.0,time={},host=ml1,cores=4,user=ann,job=100,pid=7,cmd=python,cpu%=50,cpukib=1000,cputime_sec={}\n"
-    (day / "ml1.csv").write_text(record.format(now, 10) + record.format(now.replace("Z", "+00:00"), 20))
-    (tmp_path / "cluster-aliases.json").write_text(json.dumps(cases["aliases"]))
-    node = {"hostname": "ml1", "description": "", "cpu_cores": 4, "mem_gb": 8}
-    (tmp_path / "mlx.hpc.uio.no-config.json").write_text(json.dumps([node]))
-    for name, text in cases["files"].items():
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
-    file = tmp_path / "passwords"
-    file.write_text(cases["password_file"])
-    file.chmod(0o600)
-    options: list[str | Path] = ["--cluster-config", tmp_path, "--site-pages", tmp_path / "q"]
-    done = 0
-    for kind, who in (("with_passwords", ["--password-file", file]), ("without_passwords", ["--allow-anonymous"])):
-        with running(tmp_path, [*options, *who], tls=False) as server:
-            for case in cases[kind]:
-                check_recorded(server, case, tmp_path)
-                done += 1
-    assert done == 49
-
-
-def check_recorded(server: Server, case: dict, root: Path) -> None:  # type: ignore[type-arg]
-    original, url = case["original"], case["url"]
-    response = server.get(
-        url, method=case.get("method", "GET"), login=case.get("auth"), headers=case.get("headers", {})
-    )
-    told = f"{case}: {response.status} {response.data[:300]!r}"
-    status = expected_status(case)
-    if "sonalyze_argv_order_of_options_free" in original and status == 200:
-        assert response.status in (200, 400), told  # the stub did not mind what a verb minds
-        if response.status == 400:
-            assert b"required" in response.data or b"job" in response.data, told
-        assert (
-            question_words(url)
-            == [word for word in original["sonalyze_argv_order_of_options_free"] if "{ROOT}" not in word]
-            or "hourly=true" in url
-        ), told
-        return
-    assert response.status == status, told
-    if case.get("method") == "HEAD":
-        assert response.data == b"", told
-    elif status in (401, 405) or (status == 400 and "careful" not in case and "u=1" not in url):
-        assert response.data.decode() == original["body"], told
-        assert response.headers["content-type"] == original["content_type"], told
-    elif status == 200 and url.startswith("/q/"):
-        assert response.data.decode() == original["body"], told
-        kinds = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
-        assert response.headers["content-type"] == f"{kinds[url.rpartition('.')[2]]}; charset=utf-8", told
-    elif status == 401:
-        assert response.headers["www-authenticate"].startswith("Basic realm="), told
-    if status == 405:
-        assert response.headers["allow"] == "GET, HEAD", told
-    assert str(root) not in response.data.decode(), told
-
-
-def question_words(url: str) -> list[str]:
-    """The question as the original's command line has it, without the place of the data."""
-    parts = urlsplit(url)
-    verb = verbs.verb(parts.path.removeprefix("/"))
-    _, given = question_of(verb, parse_qsl(parts.query, keep_blank_values=True))
-    words = [verb.name]
-    for name, values in given.items():
-        for value in values:
-            is_flag = value == "true" and f"{name}=xxxxxtruexxxxx" in url
-            words += [f"--{name}"] if is_flag else [f"--{name}", value]
-    for word in ("--data-path", "--config-file"):
-        if verb.name == "load" or word == "--data-path":
-            words.append(word)
-    return words
-
-
-if SHARED.exists():
-    test_recorded_requests_are_answered = recorded_requests_are_answered

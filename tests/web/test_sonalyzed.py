@@ -127,14 +127,61 @@ def test_other_methods_are_refused(server: Server) -> None:
         assert response.headers["Allow"] == "GET, HEAD"
 
 
-def test_answers_are_private_and_pages_are_closed_to_other_hosts(server: Server) -> None:
-    response = server.get("/")
+@pytest.mark.parametrize(
+    ("path", "login"),
+    [
+        ("/", "ada:s3cret"), (f"/c/{CLUSTER}", "ada:s3cret"), (f"/c/{CLUSTER}/jobs", "ada:s3cret"),
+        ("/api", "ada:s3cret"),
+        (f"/jobs?cluster={CLUSTER}", "ada:s3cret"), (f"/api/v0/metadata?cluster={CLUSTER}", "ada:s3cret"),
+        (f"/api/v2/cluster/{CLUSTER}/nodes/info", "ada:s3cret"), ("/metrics", "ada:s3cret"), ("/status", "ada:s3cret"),
+        (f"/profile?cluster={CLUSTER}&job=1&fmt=html,cpu", "ada:s3cret"), ("/jobs", "ada:s3cret"),
+        ("/nonesuch", "ada:s3cret"), ("/api/nonesuch", "ada:s3cret"), ("/", None), ("/login", None),
+        ("/openapi.json", None), ("/dash2.html", None), ("/c/nonesuch", "ada:s3cret"),
+    ],
+)  # fmt: skip
+def test_answers_are_private_and_closed_to_other_hosts(server: Server, path: str, login: str | None) -> None:
+    """Pages, answers, errors, redirections."""
+    headers = server.get(path, login=login).headers
 
-    assert "frame-ancestors 'none'" in response.headers["Content-Security-Policy"]
-    assert response.headers["Content-Security-Policy"].startswith("default-src 'self'")
-    assert response.headers["Cache-Control"] == "no-store"
-    assert "Authorization" in response.headers["Vary"]
-    assert response.headers["Strict-Transport-Security"]
+    policy = headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'self'")
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["X-Frame-Options"] == "DENY"
+    assert headers["Strict-Transport-Security"] == "max-age=31536000"
+    assert headers["Cache-Control"] == "no-store"
+    assert "Access-Control-Allow-Origin" not in headers
+
+
+def test_scripts_and_styles_may_be_kept_and_nothing_else(server: Server) -> None:
+    page = server.get("/").data.decode()
+    for address in re.findall(r'(?:src|href)="(/static/[^"]+)"', page):
+        headers = server.get(address.replace("&amp;", "&"), login=None).headers
+        assert headers["Cache-Control"] == "max-age=31536000, immutable"
+        assert headers["X-Content-Type-Options"] == "nosniff"
+    assert "Authorization" in server.get("/").headers["Vary"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("/index.html", "/"),
+        ("/dash2.html", "/c/ml"),
+        ("/dash2.html?cluster=demo", "/c/demo"),
+        ("/machine-detail.html?cluster=demo&host=gpu-1", "/c/demo/node/gpu-1"),
+        ("/subcluster.html?cluster=demo&subcluster=nvidia", "/c/demo/group/nvidia"),
+        ("/violators.html?cluster=demo", "/c/demo/violations"),
+        ("/violator.html?cluster=demo&user=femi", "/c/demo/violations/femi"),
+        ("/deadweight.html?cluster=demo", "/c/demo/violations"),
+        ("/q/jobquery.html?cluster=demo&user=femi&min-peak-cpu=2", "/c/demo/jobs?user=femi&min-cpu-peak=2"),
+        ("/jobquery.html", "/"),
+        ("/dash2.html?cluster=//evil.example.org", "/c/%2F%2Fevil.example.org"),
+    ],
+)
+def test_addresses_of_old_lead_to_the_pages_of_today(server: Server, old: str, new: str) -> None:
+    answer = server.get(old)
+    assert (answer.status, answer.headers["location"]) == (303, new)
 
 
 class _Reader(HTMLParser):

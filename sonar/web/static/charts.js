@@ -54,7 +54,7 @@
     const top = chart.percent ? 100 : 0;
     const colours = dark.matches ? ON_DARK : ON_LIGHT;
     return {
-      width, height, padding: [8, 12, 0, 0],
+      width, height, padding: [8, 22, 0, 0],
       legend: { show: chart.lines.length > 1 || !isSmall },
       tzDate: (instant) => uPlot.tzDate(new Date(instant * 1000), "Etc/UTC"),
       cursor: { sync: { key: "load" }, y: false },

@@ -1,0 +1,272 @@
+"""Answering the question that a command line of sonalyze asks: here, or by a server; onto a terminal or into a file."""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO, cast
+
+from sonar.cli.defaults import with_defaults
+from sonar.cli.source import (
+    CONFIG_OPTION,
+    REPORTS_OPTION,
+    SOURCE_OPTIONS,
+    account_of_caller,
+    own_defaults,
+    source_of,
+)
+from sonar.errors import SonarError, UsageError
+from sonar.times import iso_text, present
+from sonar.verbs.declare import Option, OptionType, Reads, Verb
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from sonar.render.formats import Format
+    from sonar.verbs.query import Query
+
+__all__ = ["OF_THE_CALLER", "answer_verb", "arguments_of", "options_of_command"]
+
+_OUTPUT = Option("output", "write to this file instead of standard output", OptionType.PATH, "o", metavar="FILE")
+_WORK = (
+    Option("jobs", "work in N processes (the processors, where it is worth it)", OptionType.UINT, metavar="N"),
+    Option("no-rollup", "answer from samples, not from summaries of days", OptionType.FLAG),
+    Option("no-columns", "read the log, not the columns that sonarctl-columnize(8) made of it", OptionType.FLAG),
+    Option("scheduler", "work on the Dask cluster of this scheduler, see sonar-analysis(7)", metavar="ADDRESS"),
+)
+_LOCAL = Option("local", "answer here, without the server of this machine", OptionType.FLAG)
+_VERBOSE = Option("verbose", "tell on stderr what was read and dropped", OptionType.FLAG, "v")
+
+# What only the caller's own process can do: his files, and what he says about the work.
+OF_THE_CALLER = frozenset(
+    {option.name for option in (*SOURCE_OPTIONS, *_WORK, _LOCAL, CONFIG_OPTION, REPORTS_OPTION, _OUTPUT, _VERBOSE)}
+    - {"data-path"}
+)
+_ABOUT_A_JOB = frozenset({"job", "explain", "dossier"})
+_MOST_JOBS = 1024
+_WORTH_A_CLUSTER = 2000  # files of the log, of a host and day each; less is done before a cluster has begun
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """How the work is to be done."""
+
+    jobs: int
+    uses_columns: bool
+    uses_rollups: bool
+    scheduler: str  # the address of a Dask cluster; empty: here
+
+
+def arguments_of(name: str, argv: Sequence[str]) -> list[str]:
+    """Return the arguments of a verb, `help` as the option, and a number that stands first as that of a job."""
+    if argv[:1] == ["help"]:
+        return ["--help"]
+    return ["--job", *argv] if name in _ABOUT_A_JOB and argv and argv[0].isdecimal() else list(argv)
+
+
+def answer_verb(verb: Verb, argv: Sequence[str]) -> None:
+    """Answer the question that a verb's arguments ask."""
+    from sonar.cli.options import parse
+
+    options = options_of_command(verb)
+    given = parse(f"sonalyze {verb.name}", verb.summary, options, argv)
+    if given is None:
+        return
+    question = dict(given.options)
+    where_from = (*SOURCE_OPTIONS, CONFIG_OPTION, REPORTS_OPTION)
+    source = {option.name: question.pop(option.name)[0] for option in where_from if option.name in question}
+    question.pop("local", ())
+    verbose = bool(question.pop("verbose", ()))
+    work = _Work(
+        _jobs(question.pop("jobs", ())),
+        uses_columns=not question.pop("no-columns", ()),
+        uses_rollups=not question.pop("no-rollup", ()),
+        scheduler="".join(question.pop("scheduler", ())),
+    )
+    if work.scheduler and "data-path" in source:  # workers have directories of their own
+        source["data-path"] = str(Path(source["data-path"]).absolute())
+    output = Path(question.pop("output")[0]) if "output" in question else None
+    if question.get("fmt", [""])[0].startswith("help"):
+        from sonar.render.formats import format_help
+
+        print(format_help(verb), end="")
+        return
+    defaults = own_defaults()
+    source = with_defaults(source, defaults, files=bool(given.files), takes_config=verb.takes_config)
+    for name in ("from", "to"):
+        if name in defaults and any(option.name == name for option in options):
+            question.setdefault(name, [defaults[name]])
+    with _opened(output) as out:
+        if "jobanalyzer-dir" not in source and ("remote" in source or "cluster" in source):
+            _ask_server(verb, question, source, given.files, out, verbose=verbose)
+        else:
+            _answer(verb, question, source, given.files, out, work=work, verbose=verbose)
+
+
+def options_of_command(verb: Verb) -> tuple[Option, ...]:
+    """Return all options of a verb on the command line."""
+    from sonar.verbs.parameters import options_of
+
+    config = (
+        *((CONFIG_OPTION,) if verb.takes_config else ()),
+        *((REPORTS_OPTION,) if verb.reads is Reads.REPORTS else ()),
+    )
+    work = _WORK if verb.reads is Reads.SAMPLES else ()
+    return (*SOURCE_OPTIONS, _LOCAL, *options_of(verb), *config, *work, _OUTPUT, _VERBOSE)
+
+
+def _jobs(texts: Sequence[str]) -> int:
+    """Return how many processes may work."""
+    if not texts:
+        return len(os.sched_getaffinity(0))
+    if not texts[0].isascii() or not texts[0].isdigit() or not 0 < int(texts[0]) <= _MOST_JOBS:
+        raise UsageError(f"Invalid value for --jobs: {texts[0]!r} is not a number from 1 to {_MOST_JOBS}")
+    return int(texts[0])
+
+
+@contextmanager
+def _opened(output: Path | None) -> Iterator[TextIO]:
+    """Give standard output, or a file that replaces the one of that name when all has been written."""
+    if output is None:
+        _use_utf8()
+        yield sys.stdout
+        return
+    part = output.with_name(f".{output.name}.{os.getpid()}")
+    try:
+        with part.open("w", encoding="utf-8", newline="\n") as out:
+            yield out
+        part.replace(output)
+    except OSError as error:
+        raise SonarError(f"{error.strerror}: '{output}'") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _answer(
+    verb: Verb,
+    question: Mapping[str, list[str]],
+    source: Mapping[str, str],
+    files: Sequence[str],
+    out: TextIO,
+    *,
+    work: _Work,
+    verbose: bool,
+) -> None:
+    """Answer from the log tree or from files."""
+    from sonar.cli.terminal import paged, still_working, width
+    from sonar.render.formats import Style, write_result
+    from sonar.verbs.parameters import asks_for_own_records, query_of
+
+    query, fmt = query_of(
+        verb,
+        question,
+        **source_of(verb, source, files),
+        account=account_of_caller() if asks_for_own_records(verb, question) else None,
+        now=present(),
+    )
+    query.scan.jobs = work.jobs
+    query.scan.use_columns, query.scan.use_rollups = work.uses_columns, work.uses_rollups
+    for word in fmt.unknown:
+        print(f"sonalyze: unknown word {word!r} in --fmt, ignoring", file=sys.stderr)
+    _refuse_binary_for_people(fmt.words, out)
+    with (
+        still_working(f"sonalyze: reading {len(query.scan.files)} files", sys.stderr),
+        _workers(work.scheduler, len(query.scan.files)) as query.scan.executor,
+    ):
+        result = verb.answer(query)
+    for warning in result.warnings:
+        print(f"sonalyze: {warning}", file=sys.stderr)
+    if verbose:
+        _tell_what_was_read(query, fmt, result.rows.num_rows)
+    if fmt.style is not Style.FIXED or "html" in fmt.words:
+        write_result(verb, result, fmt, out)
+        return
+    fmt = replace(fmt, width=width(out))
+    with paged(out) as page:
+        write_result(verb, result, fmt, cast("TextIO", page))
+
+
+@contextmanager
+def _workers(scheduler: str, files: int) -> "Iterator[Executor | None]":
+    """Give the workers that do the work: of the scheduler that was named, or of the site's if there is much to do."""
+    from sonar.read.workers import dask_workers
+
+    if not scheduler and files >= _WORTH_A_CLUSTER:
+        from sonar.config.settings import load_settings
+
+        scheduler = load_settings().analysis.scheduler
+    if not scheduler:
+        yield None
+        return
+    with dask_workers(scheduler) as executor:
+        yield executor
+
+
+def _ask_server(
+    verb: Verb,
+    question: Mapping[str, list[str]],
+    source: Mapping[str, str],
+    files: Sequence[str],
+    out: TextIO,
+    *,
+    verbose: bool,
+) -> None:
+    """Let a server answer; its answer is passed on as it is."""
+    from sonar.cli import remote
+    from sonar.cli.terminal import still_working
+    from sonar.verbs.parameters import asks_for_own_records, check_options, options_of
+
+    for name in ("data-path", "config-file"):
+        if name in source:
+            raise SonarError(f"--{name} may not be used with --remote or --cluster")
+    for option in options_of(verb):
+        if option.local and option.name in question:
+            raise SonarError(f"--{option.name} may not be used with --remote or --cluster")
+    if files:
+        raise SonarError("-- logfile ... may not be used with --remote or --cluster")
+    if not ("remote" in source and ("cluster" in source or verb.reads is Reads.SITE)):
+        raise SonarError("--remote and --cluster must be used together")
+    check_options(verb, question)
+    _refuse_binary_for_people(question.get("fmt", [""])[0].split(","), out)
+    if asks_for_own_records(verb, question):
+        question = {**question, "user": [account_of_caller()]}  # the server would take its own
+    server = remote.Server(
+        source["remote"],
+        credentials=remote.credentials(Path(source["auth-file"]) if "auth-file" in source else None, source["remote"]),
+        ca_file=Path(source["ca-file"]) if "ca-file" in source else None,
+    )
+    if verbose:
+        print(f"Request: {remote.request_url(server.address, verb, source.get('cluster'), question)}", file=sys.stderr)
+    with still_working(f"sonalyze: waiting for {server.address}", sys.stderr):
+        answer = server.ask(verb, source.get("cluster"), question)
+    answer.copy(out.buffer)
+
+
+def _refuse_binary_for_people(words: Iterable[str], out: TextIO) -> None:
+    binary = sorted({"arrow", "parquet"} & set(words))
+    if binary and out.isatty():
+        raise UsageError(f"--fmt: {binary[0]} is binary, and this is a terminal: give --output, or redirect")
+
+
+def _tell_what_was_read(query: "Query", fmt: "Format", rows: int) -> None:
+    """Tell on stderr which files were read, what of them was dropped and why, and for which time."""
+    window, files = query.window, [*query.scan.files, *query.topics.files]
+    discarded = query.scan.discarded + query.topics.discarded
+    lines = [f"Log files: {len(files)}", *(f"  {path}" for path in files)]
+    lines += [f"Read from: {query.scan.way}"] if query.scan.way else []
+    lines += [f"Number of records discarded: {sum(discarded.values())}"]
+    lines += [f"  {path}: {number} {reason}" for (path, reason), number in sorted(discarded.items())]
+    for name, instant, active in (("From", window.start, window.start_active), ("To", window.end, window.end_active)):
+        lines.append(f"{name}: {iso_text(instant) if active else 'as the data'}")
+    lines += [f"Fields: {','.join(fmt.names)}", f"Number of rows: {rows}"]
+    print(*lines, sep="\n", file=sys.stderr)
+
+
+def _use_utf8() -> None:
+    """Write what was read, whatever the locale says: answers go into files and other programs."""
+    from io import TextIOWrapper
+
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", newline="\n")
