@@ -19,8 +19,10 @@ import pytest
 from sonar.names import ClusterName
 from sonar.store.ledger import Arrival, read_arrivals
 
+from tests.secret_watch import MARK
+
 PROGRAM = Path(__file__).resolve().parents[2] / "libexec" / "infiltrate"
-CLUSTER, PASSWORD = "mlx.example.org", "pool"
+CLUSTER, PASSWORD = "mlx.example.org", f"pool{MARK}"
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from tests.ingest.conftest import CLUSTER, Starter, basic
 from tests.ingest.test_old_endpoints import message
+from tests.secret_watch import MARK
 
-SECRET = "open-sesame-4711"
-WRONG = "open-barley-0815"
-TOKEN = "token-of-the-producer-99"
+SECRET = f"open-4711-{MARK}"
+WRONG = f"open-barley-0815-{MARK}"
+TOKEN = f"token-of-the-producer-{MARK}"
 LINE = b"v=1,time=2025-01-07T12:05:01+01:00,host=a,user=kim,cmd=x\n"
 
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tests.ingest.conftest import CLUSTER, Infiltrate, Starter
+from tests.ingest.conftest import CLUSTER, PASSWORD, Infiltrate, Starter
 
 LINE = b"v=0.12.1,time=2025-01-07T12:05:01+01:00,host=c1-6,user=kim,cmd=lmp,job=998,cpu%=99.8\n"
 HEARTBEAT = b"v=0.12.1,time=2025-01-07T12:05:01+01:00,host=c1-6,user=_sonar_,cmd=_heartbeat_\n"
@@ -147,7 +147,7 @@ def test_credentials(infiltrate: Infiltrate) -> None:
     assert infiltrate.stored() == {FILE: LINE}
     log = infiltrate.log.read_text()
     assert "refused with 401" in log
-    assert "pool" not in log
+    assert PASSWORD not in log
     assert "Basic" not in log
 
 

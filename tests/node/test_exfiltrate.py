@@ -15,10 +15,11 @@ import pytest
 from sonar.node.spool import Spool
 
 from tests.node.scripted_server import RESET, Certificates, Reply, ScriptedServer, scripted_server
+from tests.secret_watch import MARK
 
 ROOT = Path(__file__).resolve().parents[2]
 EXFILTRATE = [sys.executable, str(ROOT / "libexec/exfiltrate")]
-PASSWORD = "s3cret-of-the-fox"
+PASSWORD = f"s3cret-of-the-fox-{MARK}"
 
 
 @dataclass

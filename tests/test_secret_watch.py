@@ -1,0 +1,94 @@
+"""The watch over secrets sees what is planted, wherever it is, and nothing else."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+MARK = "0therMark1234"  # not that of the run which this test is a part of
+CONFTEST = f"""
+from tests.secret_watch import SecretWatch
+
+def pytest_configure(config):
+    config.pluginmanager.register(SecretWatch("{MARK}"), "secret-watch")
+"""
+HEAD = f"""
+import base64, http.client, http.server, os, subprocess, sys, threading, time
+SECRET = "xy" + "{MARK}" + "z"
+NAP = "import time; time.sleep(0.5)"
+"""
+PLANTED = {
+    "arguments of a process": ("subprocess.run([sys.executable, '-c', NAP, SECRET])", "cmdline of a process"),
+    "arguments of its child": (
+        "subprocess.run(['sh', '-c', '\"$@\"; :', 'sh', sys.executable, '-c', NAP, SECRET])",
+        "cmdline of a process",
+    ),
+    "environment": ("subprocess.run([sys.executable, '-c', NAP], env={'TOKEN': SECRET})", "environ of a process"),
+    "output": ("print('password', SECRET)", "Captured stdout call"),
+    "output of a program": (
+        "subprocess.run(['cat'], input=SECRET, text=True, capture_output=True)",
+        "output of cat",
+    ),
+    "log": ("(tmp_path / 'log').write_text(SECRET)", "file "),
+    "header in a log": (
+        "(tmp_path / 'log').write_bytes(base64.b64encode(b'ada:' + SECRET.encode()))",
+        "file ",
+    ),
+    "answer": ("fetch(SECRET)", "answer of a server"),
+}
+FETCH = """
+def fetch(text):
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200); self.end_headers(); self.wfile.write(text.encode())
+        def log_message(self, *_):
+            pass
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.handle_request).start()
+        connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=60)
+        connection.request("GET", "/")
+        connection.getresponse().read()
+        connection.close()
+"""
+
+
+def run(directory: Path, statement: str) -> "subprocess.CompletedProcess[str]":
+    (directory / "conftest.py").write_text(CONFTEST)
+    (directory / "test_planted.py").write_text(f"{HEAD}{FETCH}\ndef test(tmp_path):\n    {statement}\n")
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--rootdir",
+        directory,
+        directory,
+    ]
+    command += ["--basetemp", directory / "scratch"]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.parametrize("place", PLANTED)
+def test_planted_secret_fails_the_run(tmp_path: Path, place: str) -> None:
+    statement, seen_in = PLANTED[place]
+    done = run(tmp_path, statement)
+
+    assert "1 passed" in done.stdout
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout
+    assert f"SECRET SEEN in {seen_in}" in done.stdout
+
+
+def test_secrets_in_their_places_are_no_trouble(tmp_path: Path) -> None:
+    done = run(
+        tmp_path,
+        "[(path.touch(0o600), path.write_text(SECRET)) for path in (tmp_path / 'passwords', tmp_path / 'key')];"
+        "fetch('ok'); (tmp_path / 'log').write_text('all is well');"
+        "subprocess.run(['cat'], input=SECRET, text=True, stdout=subprocess.DEVNULL)",
+    )
+
+    assert done.returncode == pytest.ExitCode.OK, done.stdout
+    assert "SECRET SEEN" not in done.stdout
