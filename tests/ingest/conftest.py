@@ -2,6 +2,7 @@
 
 import base64
 import http.client
+import json
 import os
 import signal
 import socket
@@ -131,6 +132,13 @@ class Infiltrate:
         self.process.kill()
         self.process.wait()
         self._notify.close()
+
+    def settle(self) -> None:
+        """Wait until all that was answered with 200 is in the files."""
+        deadline = time.monotonic() + 60
+        while json.loads(self.request("GET", "/ready").body)["backlog_bytes"]:
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.05)
 
     def stored(self) -> dict[str, bytes]:
         """Return the files of the log, by path below the data root."""

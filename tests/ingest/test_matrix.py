@@ -188,9 +188,11 @@ def test_faults_of_the_body(server: Infiltrate, place: Place) -> None:
     if not place.names_cluster:
         clusters = ("../x", "a/b", "a..b", "c" * 300, ".spool", ".server")
         cases += [(f"cluster {cluster[:9]!r}", 400, place.body(cluster=cluster)) for cluster in clusters]
+    server.settle()
     before = server.files()
     for label, status, body in cases:
         assert (label, post(server, place, body)) == (label, status)
+    server.settle()
     after = server.files()
     assert {name for name in after if name not in before and not name.endswith(".jsonl")} == set()
     assert not [path for path in server.data.parent.rglob("x*") if path.is_file()]
