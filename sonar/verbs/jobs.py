@@ -76,20 +76,20 @@ def _rows(jobs: "Jobs", bounds: dict[str, tuple[int, int]], query: "Query") -> "
 
     marks = classification(jobs, bounds)
     users, commands = jobs.users, jobs.commands
-    zombies = np.array([_has_zombie(words) for words in users.values] or [False])[users.codes]
-    defunct = np.array([_is_defunct(words) for words in commands.values] or [False])[commands.codes]
+    zombies = users.with_word(starting="_zombie_")[users.codes]
+    defunct = commands.with_word(containing="<defunct>")[commands.codes]
     duration = jobs.end - jobs.start
     minutes_s = (duration + 30) // 60 * 60
     columns: dict[str, Any] = {
         "job": jobs.job,
         "jobm": _marked(jobs.job, marks),
-        "user": _coded(pa.array([",".join(words) for words in users.values], pa.string()), users.codes),
+        "user": _coded(users.listed(), users.codes),
         "duration": duration,
         "duration_sec": minutes_s,
         "start": jobs.start,
         "end": jobs.end,
         "host": _coded(pa.array(jobs.hosts.values, pa.list_(pa.string())), jobs.hosts.codes),
-        "cmd": _coded(pa.array([",".join(words) for words in commands.values], pa.string()), commands.codes),
+        "cmd": _coded(commands.listed(), commands.codes),
         "gpus": jobs.gpus,
         "gpufail": jobs.gpufail,
         "classification": marks,
@@ -130,14 +130,6 @@ def _limited(values: "np.ndarray") -> "np.ndarray":
     from sonar.analysis.rounding import settled
 
     return settled(np.minimum(values, _LARGEST))
-
-
-def _is_defunct(commands: tuple[str, ...]) -> bool:
-    return any("<defunct>" in command for command in commands)
-
-
-def _has_zombie(users: tuple[str, ...]) -> bool:
-    return any(user.startswith("_zombie_") for user in users)
 
 
 def _coded(values: "pa.Array[Any]", codes: "np.ndarray") -> "pa.Array[Any]":

@@ -51,7 +51,7 @@ class Resident:
 
     def read_one(self) -> None:
         """Read one of the days that are wanted."""
-        from sonar.columns.rollups import VERBS, open_rollup
+        from sonar.columns.rollups import VERBS, open_rollup, open_runs
         from sonar.read.columns import COLUMNS_NAME, open_columns
 
         directory = next(iter(self._wanted))
@@ -60,8 +60,12 @@ class Resident:
         if columns is None:
             return
         rollups = [open_rollup(directory, verb, columns.identity) for verb in VERBS]
+        for rollup in rollups:
+            if rollup is not None:
+                rollup.keep()
+        runs = open_runs(directory, columns.identity)
         self._kept[directory] = columns.identity
-        self.size += _size_of(columns.facts) + sum(_size_of(one) for one in rollups)
+        self.size += _size_of(columns.facts) + sum(_size_of(one) for one in (*rollups, runs))
         if self.size > self.budget:
             self._is_full = True
             self._wanted.clear()
