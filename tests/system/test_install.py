@@ -1,11 +1,12 @@
 """What `make install` leaves: all of the package and nothing that names the stage; uninstall leaves data alone."""
 
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.system.conftest import TOP
+from tests.system.conftest import LIBRARY, TOP
 
 pytestmark = pytest.mark.system
 
@@ -25,11 +26,14 @@ def test_all_of_the_package_is_installed_and_nothing_else(installed: Path) -> No
 
 
 def test_nothing_names_the_stage_and_everything_runs_isolated(installed: Path) -> None:
+    release = (installed / LIBRARY / "venv").resolve()
+    assert re.fullmatch(r"venv-[\d.]+-[0-9a-f]{12}", release.name)
+    assert sorted(path.name for path in (installed / LIBRARY).iterdir()) == ["prune", "venv", release.name]
     for path in [*(installed / "usr/libexec/sonar").iterdir(), *(installed / "lib/systemd/system").rglob("*.*")]:
         if path.is_file():
             assert str(installed) not in path.read_text(), path
     for path in (installed / "usr/libexec/sonar").iterdir():
-        assert path.read_text().splitlines()[0] == "#!/usr/lib/sonar-server/venv/bin/python -I"
+        assert path.read_text().splitlines()[0] == f"#!/{LIBRARY}/{release.name}/bin/python -I"
         assert path.stat().st_mode & 0o777 == 0o755
     assert str(installed) not in (installed / "usr/lib/sonar-server/venv/pyvenv.cfg").read_text()
     assert {path.name for path in (installed / "usr/bin").iterdir()} == {"sonarctl", "sonalyze", "naicreport"}
