@@ -1,6 +1,5 @@
 """Make the columns of one directory of the log: read, sort, write beside, verify, rename."""
 
-import os
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -10,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sonar import durable
 from sonar.analysis.samples import Samples, ordered_by, samples_of
 from sonar.analysis.streams import stream_numbers
 from sonar.errors import SonarError
+from sonar.places import opened, parquet_source, publishing, telling
 from sonar.read.columns import COLUMNS_NAME, METADATA_KEY, ColumnsFile, Facts, HostRows, Source, digest_of, open_columns
 from sonar.read.files import LogFile, SampleReader, settled_end
 from sonar.read.schema import COLUMNS, FLOAT_COLUMNS, TEXT_COLUMNS, sample_schema
@@ -57,18 +56,13 @@ def write_columns(
     the log stays in them; `removing` names files that are about to be. Raise SonarError for what cannot be read or
     written.
     """
-    temporary = directory / f".{COLUMNS_NAME}.{os.getpid()}"
     try:
-        facts, rows, checksums = _written(temporary, directory, files, reader, removing)
-        _verify(temporary, facts, checksums)
-        durable.sync(temporary)
-        temporary.rename(directory / COLUMNS_NAME)
-        durable.sync(directory)
-        size = (directory / COLUMNS_NAME).stat().st_size
+        with publishing(directory / COLUMNS_NAME) as scratch:
+            facts, rows, checksums = _written(scratch, directory, files, reader, removing)
+            _verify(scratch, facts, checksums)
+            size = scratch.stat().st_size
     except OSError as error:
         raise SonarError(f"{error.strerror or error}: '{error.filename or directory}'") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return Made(rows, sum(source.offset for source in facts.sources), size)
 
 
@@ -141,7 +135,8 @@ def _check_replaceable(path: Path) -> None:
     import pyarrow.parquet as pq
 
     try:
-        text = (pq.read_metadata(path).metadata or {}).get(METADATA_KEY, b"")
+        with telling(path):
+            text = (pq.read_metadata(parquet_source(path)).metadata or {}).get(METADATA_KEY, b"")
     except (OSError, ValueError):
         return
     if b'"removed": true' in text:
@@ -324,14 +319,13 @@ def _read(file: LogFile, reader: SampleReader, size: int | None = None) -> "tupl
 
     With a size only so many bytes are looked at.
     """
-    with file.path.open("rb") as opened:
-        state = os.fstat(opened.fileno())
-        content = opened.read(state.st_size if size is None else size)
+    with opened(file.path) as (log, state):
+        content = log.read(state.st_size if size is None else size)
         is_json = file.is_json(content)
         end = settled_end(content, is_json=is_json)
         whole = end == 0
         offset = len(content) if whole else end
-        digest = digest_of(opened, offset)
+        digest = digest_of(log, offset)
     dropped: Counter[str] = Counter()
     table = reader.table(content[:offset], is_json=is_json, dropped=dropped)
     return Source(
