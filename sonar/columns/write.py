@@ -41,6 +41,7 @@ _WORD = 1 << 64
 # Odd numbers without pattern: sums of products with them tell apart what is different.
 _FACTORS = tuple(map(np.uint64, (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93)))
 _SCALES = (1, 10, 100, 1000)
+_NUMBERS = [*(name for name in COLUMNS if name not in TEXT_COLUMNS and name != "in_container"), "source", "record"]
 # What columns are kept as until a value does not fit: whole numbers times a scale.
 _FIRST_SCALES = {name: 10 if name == "cpu_pct" else 1 for name in FLOAT_COLUMNS}
 
@@ -168,25 +169,20 @@ class _Writing:
     """One attempt at a file."""
 
     def __init__(self, path: Path, scales: dict[str, int], kept: _Kept, removing: frozenset[str]) -> None:
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
         self._scales = scales
         self._kept = kept
         self._removing = removing
         self._schema = _schema(scales)
-        whole = [
-            name
-            for name in self._schema.names
-            if pa.types.is_integer(self._schema.field(name).type) and name not in ("gpus", "gpufail")
-        ]
         self._writer: pq.ParquetWriter = pq.ParquetWriter(
             path,
             self._schema,
             compression="zstd",
-            compression_level=3,
-            use_dictionary=[*TEXT_COLUMNS, "gpus"],  # type: ignore[arg-type]
-            column_encoding=dict.fromkeys(whole, "DELTA_BINARY_PACKED"),
+            compression_level=1,
+            use_dictionary=list(TEXT_COLUMNS),  # type: ignore[arg-type]
+            # Bytes of equal weight side by side: next to differences of values a sixth smaller, in two thirds of the time.
+            column_encoding=dict.fromkeys(_NUMBERS, "BYTE_STREAM_SPLIT"),
             write_statistics=["host", "time", "job", "user"],
             store_schema=False,
         )
