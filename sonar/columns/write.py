@@ -181,7 +181,7 @@ class _Writing:
             compression="zstd",
             compression_level=1,
             use_dictionary=list(TEXT_COLUMNS),  # type: ignore[arg-type]
-            # Bytes of equal weight side by side: next to differences of values a sixth smaller, in two thirds of the time.
+            # Bytes of equal weight side by side: a sixth smaller than differences, in two thirds of the time.
             column_encoding=dict.fromkeys(_NUMBERS, "BYTE_STREAM_SPLIT"),
             write_statistics=["host", "time", "job", "user"],
             store_schema=False,
