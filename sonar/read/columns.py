@@ -35,6 +35,7 @@ __all__ = [
     "covered",
     "digest_of",
     "forget_columns",
+    "identity_of",
     "open_columns",
     "repeated",
 ]
@@ -157,12 +158,12 @@ class ColumnsFile:
         self.path = path
         is_object = isinstance(path, ObjectPath)
         while True:  # until the path leads to the same file before and after it is opened
-            self.identity = _identity(path.stat())
+            self.identity = identity_of(path.stat())
             with telling(path):
                 self._file = pq.ParquetFile(
                     parquet_source(path), read_dictionary=list(TEXT_COLUMNS), pre_buffer=is_object
                 )
-            if self.identity == _identity(path.stat()):
+            if self.identity == identity_of(path.stat()):
                 break
         facts = Facts.decoded((self._file.metadata.metadata or {}).get(METADATA_KEY, b"{}"))
         if facts is None:
@@ -316,7 +317,7 @@ def open_columns(path: Path, identity: Identity | None = None) -> ColumnsFile | 
     """
     try:
         if identity is None:
-            identity = _identity(known_state(path))
+            identity = identity_of(known_state(path))
         opened = _opened(path, identity, os.getpid() if isinstance(path, ObjectPath) else 0)
     except (OSError, ValueError):  # of which ArrowInvalid is one
         return None
@@ -334,5 +335,6 @@ def _opened(path: Path, _identity: Identity, _process: int) -> ColumnsFile:
     return ColumnsFile(path)
 
 
-def _identity(state: os.stat_result) -> Identity:
+def identity_of(state: os.stat_result) -> Identity:
+    """Return the identity of a file by its state."""
     return state.st_ino, state.st_mtime_ns, state.st_size

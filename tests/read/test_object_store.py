@@ -170,7 +170,13 @@ def test_what_is_wrong_is_told_with_the_place(store: ObjectStore, tmp_path: Path
         strict.make_bucket("bucket")
         assert "(INVALID_ACCESS_KEY_ID): 's3://bucket/tree'" in refused(strict.uri("bucket/tree"))
 
-    upload = [sys.executable, LIBEXEC / "infiltrate", "--data", store.uri("bucket/x"), "--allow-anonymous"]
+    upload: list[str | Path] = [
+        sys.executable,
+        LIBEXEC / "infiltrate",
+        "--data",
+        store.uri("bucket/x"),
+        "--allow-anonymous",
+    ]
     done = subprocess.run(upload, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert "a directory of this machine" in done.stderr
