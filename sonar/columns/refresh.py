@@ -133,17 +133,14 @@ _reader: SampleReader | None = None
 def _made(day: Day) -> int | str:
     """Return the size of the day's new columns, or what is wrong."""
     global _reader  # noqa: PLW0603 -- what it has learned from one file helps with the next
-    from sonar.columns.rollups import write_rollups
     from sonar.columns.write import write_columns
 
     if _reader is None:
         _reader = SampleReader()
     try:
-        size = write_columns(day.directory, list(day.files), _reader).bytes
-        write_rollups(day.directory)
+        return write_columns(day.directory, list(day.files), _reader).bytes
     except (SonarError, OSError) as error:
         return str(error)
-    return size
 
 
 def remove_log(day: Day) -> int:
@@ -151,7 +148,6 @@ def remove_log(day: Day) -> int:
 
     First the columns note that they are all there is, then the files go; what comes later under their names is added.
     """
-    from sonar.columns.rollups import write_rollups
     from sonar.columns.write import write_columns
 
     columns = open_columns(day.directory / COLUMNS_NAME)
@@ -166,7 +162,6 @@ def remove_log(day: Day) -> int:
         return 0
     names = frozenset(file.path.name for file in complete)
     write_columns(day.directory, list(day.files), SampleReader(), removing=names)
-    write_rollups(day.directory)
     noted = open_columns(day.directory / COLUMNS_NAME)
     freed = 0
     for source in noted.facts.sources if noted else ():

@@ -34,6 +34,7 @@ __all__ = [
     "covered",
     "digest_of",
     "forget_columns",
+    "identity_of",
     "open_columns",
     "repeated",
 ]
@@ -148,9 +149,9 @@ class ColumnsFile:
 
         self.path = path
         while True:  # until the path leads to the same file before and after it is opened
-            self.identity = _identity(path.stat())
+            self.identity = identity_of(path.stat())
             self._file = pq.ParquetFile(path, read_dictionary=list(TEXT_COLUMNS))
-            if self.identity == _identity(path.stat()):
+            if self.identity == identity_of(path.stat()):
                 break
         facts = Facts.decoded((self._file.metadata.metadata or {}).get(METADATA_KEY, b"{}"))
         if facts is None:
@@ -301,7 +302,7 @@ def open_columns(path: Path, identity: Identity | None = None) -> ColumnsFile | 
     """
     try:
         if identity is None:
-            identity = _identity(path.stat())
+            identity = identity_of(path.stat())
         opened = _opened(path, identity)
     except (OSError, ValueError):  # of which ArrowInvalid is one
         return None
@@ -318,5 +319,6 @@ def _opened(path: Path, _identity: Identity) -> ColumnsFile:
     return ColumnsFile(path)
 
 
-def _identity(state: os.stat_result) -> Identity:
+def identity_of(state: os.stat_result) -> Identity:
+    """Return the identity of a file by its state."""
     return state.st_ino, state.st_mtime_ns, state.st_size

@@ -11,6 +11,7 @@ from sonar.read.tree import files_of_days
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from sonar.analysis.samples import Samples
     from sonar.hosts import HostPatterns
 
 __all__ = [
@@ -101,6 +102,14 @@ class SampleReader:
             read_envelopes(content, rows, dropped)
             return rows.table()
         return self._tokenizer.table(content, dropped, begins_file=begins_file)
+
+    def samples(self, content: bytes, *, is_json: bool, dropped: Counter[str]) -> "Samples":
+        """Return the same of a file's bytes as columns of the analysis."""
+        if is_json:
+            from sonar.analysis.samples import samples_of
+
+            return samples_of(self.table(content, is_json=True, dropped=dropped))
+        return self._tokenizer.samples(content, dropped)
 
 
 def settled_end(content: bytes, *, is_json: bool) -> int:
