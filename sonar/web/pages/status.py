@@ -57,7 +57,7 @@ def build(context: Context) -> Mapping[str, Any]:
     return {
         "title": "Status",
         "server": context.server,
-        "up": age_text(context.server["since"], asker.now).removesuffix(" ago"),
+        "started": age_text(context.server["since"], asker.now),
         "disk": disk
         and {"free": disk.free >> 30, "total": disk.total >> 30, "used": round(100 * disk.used / disk.total)},
         "clusters": clusters,
