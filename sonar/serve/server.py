@@ -11,6 +11,7 @@ One event loop (uvloop) serves all sockets, plain and TLS alike.
 import asyncio
 import logging
 import signal
+import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
@@ -36,6 +37,7 @@ __all__ = ["Limits", "Listener", "TlsFiles", "listeners_of", "parse_address", "s
 
 STATUS_S = 5.0
 DRAIN_S = 40  # below TimeoutStopSec= of the units
+_SWITCH_S = 0.0005  # a tenth of Python's own: a thread that works in the background keeps no answer waiting
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +62,15 @@ def serve(
     metrics: Callable[[], tuple[bytes, bytes]] | None = None,
     short: "Callable[[Scope], Handler | None] | None" = None,
 ) -> int:
-    """Serve `app` on all listeners until told to stop; return the exit status."""
+    """Serve `app` on all listeners until told to stop; return the exit status.
+
+    `status` gives the line that `systemctl status` shows; `ailment` is the check of itself that feeds the watchdog: it
+    returns what is wrong, None if nothing is, within half the watchdog's limit; `on_reload` raises SonarError if what
+    it read is bad, after it has changed nothing; `on_drain` is called when no more requests are taken, and `on_stop`
+    is awaited after the last answer; `work` runs beside the requests and is cancelled before `on_stop`. For
+    `obstacle`, `on_refused`, `facts` and `metrics` see `sonar.serve.gate`, for `short` `sonar.serve.lane`. Raise
+    UsageError for listeners that cannot be served.
+    """
     if not listeners:
         raise UsageError("nothing to listen on: no socket was passed by systemd, and none is given by an option")
     if any(one.tls for one in listeners) and tls is None:
@@ -70,6 +80,7 @@ def serve(
     import uvloop
 
     faulthandler.enable()  # the watchdog's SIGABRT leaves in the journal where each thread hung
+    sys.setswitchinterval(_SWITCH_S)
     context = tls_context(tls) if tls is not None else None
     service = _Service(name, listeners, status, ailment, context, tls, on_reload, on_drain, on_stop, port_file, work)
     gate = Gate(app, limits or Limits(), obstacle, on_refused, facts, metrics, short)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import sonar
 from sonar import log
 from sonar.errors import SonarError, UsageError
+from sonar.places import place_of
 from sonar.serve.options import add_listening_options, byte_count, byte_count_or_none
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--version", action="version", version=f"sonalyzed {sonar.__version__}")
     made.add_argument("--verbose", action="store_true", help="log more")
-    made.add_argument("--data", type=Path, required=True, metavar="DIR", help="where the clusters' log trees are")
+    made.add_argument("--data", type=place_of, required=True, metavar="DIR", help="where the clusters' log trees are")
     made.add_argument(
         "--cluster-config", type=Path, metavar="DIR", help="where CLUSTER-config.json and cluster-aliases.json are"
     )
