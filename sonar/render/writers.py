@@ -113,10 +113,10 @@ def _fixed_columns(rows: pa.Table, fmt: Format) -> list[CodedTexts]:
         if codes is None:
             coded: Any = texts.dictionary_encode()
             texts, codes = coded.dictionary, coded.indices.to_numpy()
-        columns.append(CodedTexts(texts_in(texts), codes))
+        columns.append(CodedTexts(texts, codes))
     if fmt.tag is not None:
         tag = replace(constant(fmt.tag, 1), _CONTROLS, " ")
-        columns.append(CodedTexts(texts_in(tag), np.zeros(rows.num_rows, np.int64)))
+        columns.append(CodedTexts(tag, np.zeros(rows.num_rows, np.int64)))
     return columns
 
 
@@ -145,7 +145,7 @@ def _within(widths: list[int], fmt: Format) -> list[int]:
 
 
 def _fixed_blocks(rows: pa.Table, spans: Iterable[tuple[int, int]], fmt: Format) -> Iterator[str]:
-    columns = [[column.texts[code] for code in column.codes.tolist()] for column in _fixed_columns(rows, fmt)]
+    columns = [texts_in(column.texts.take(pa.array(column.codes))) for column in _fixed_columns(rows, fmt)]
     for start, length in spans:
         parts = [
             [name, *texts[start : start + length]] if fmt.header else texts[start : start + length]
