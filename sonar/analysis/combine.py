@@ -56,11 +56,12 @@ def filtered_summaries(found: Summaries, records: "RecordFilter") -> Summaries |
         return (records.users is None or user in records.users) and user not in records.exclude_users
 
     texts: list[Any] = found.sets["user"].to_pylist()
-    passing = [{passes(user) for user in words_of(text)} for text in texts]
-    mixed = np.array([len(truths) > 1 for truths in passing] or [False])
-    if mixed.any() and mixed[jobs["users"]].any():
+    sets = [words_of(text) for text in texts]
+    passing = [passes(users[0]) for users in sets]
+    several = [at for at, users in enumerate(sets) if len(users) > 1 and len(set(map(passes, users))) > 1]
+    if several and np.isin(jobs["users"], several).any():
         return None
-    keep: np.ndarray = np.array([True in truths for truths in passing] or [True])[jobs["users"]]
+    keep: np.ndarray = np.array(passing or [True])[jobs["users"]]
     if records.jobs is not None:
         keep = keep & np.isin(jobs["job"], list(records.jobs))
     if records.exclude_jobs:

@@ -5,7 +5,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
     import numpy as np
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sonar.analysis.combine import Part
     from sonar.analysis.select import RecordFilter
     from sonar.analysis.summary import Details, Summaries
-    from sonar.read.columns import Identity
+    from sonar.read.columns import HostRows, Identity
     from sonar.read.plan import DayPlan, HostPlan
     from sonar.read.scan import Tables
     from sonar.verbs.partials import Selection
@@ -102,6 +102,38 @@ class _Days:
 
     rolled: "dict[tuple[Path, Identity], set[str]]" = field(default_factory=dict)
     columns: "dict[tuple[Path, Identity], list[str]]" = field(default_factory=dict)
+    _known: "dict[tuple[Path, Identity], _Known | None]" = field(default_factory=dict)
+
+    def known(self, day: "DayPlan", verb: str | None) -> "_Known | None":
+        """Return what columns and the roll-up for a verb tell of a day; None if it has no columns."""
+        if day.columns is None:
+            return None
+        key = day.directory, day.columns
+        if key not in self._known:
+            self._known[key] = _known_of(*key, verb)
+        return self._known[key]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Where the rows of hosts are in the columns of a day, which hosts are in the roll-up, and their runs."""
+
+    hosts: "Mapping[str, HostRows]"
+    rolled: "Collection[str]"
+    runs: "Mapping[str, np.ndarray]"
+
+
+def _known_of(directory: "Path", identity: "Identity", verb: str | None) -> _Known | None:
+    from sonar.columns.rollups import open_rollup, open_runs
+    from sonar.read.columns import open_columns
+    from sonar.read.files import COLUMNS_NAME
+
+    opened = open_columns(directory / COLUMNS_NAME, identity)
+    if opened is None:
+        return None
+    rollup = open_rollup(directory, verb, identity) if verb else None
+    runs = open_runs(directory, identity) if rollup else None
+    return _Known(opened.facts.hosts, rollup.hosts if rollup and runs else (), runs.time if runs else {})
 
 
 def rolled_up(query: "Query", verb: str, selection: "Selection", columns: tuple[str, ...]) -> RolledUp | None:
@@ -255,19 +287,13 @@ def _summarize(
 
 def _look_at(plan: "HostPlan", verb: str | None, selection: "Selection", days: _Days) -> _Host:
     """Return which days of a host have to be read one by one, and what is known of the others, which are noted."""
-    from sonar.columns.rollups import open_rollup, open_runs
-    from sonar.read.columns import open_columns
-    from sonar.read.files import COLUMNS_NAME
-
     found = _Host()
     first = max(plan.limits[0], selection.window.start)
     last = min(plan.limits[1], selection.window.end)
     for day in plan.days:
-        opened = None
-        if day.columns is not None and not day.texts and day.sources is None:
-            opened = open_columns(day.directory / COLUMNS_NAME, day.columns)
-        rows = opened.facts.hosts[plan.host] if opened else None
-        if rows is None or rows.source < 0 or day.columns is None:
+        known = days.known(day, verb)
+        rows = known.hosts[plan.host] if known and not day.texts and day.sources is None else None
+        if known is None or rows is None or rows.source < 0 or day.columns is None:
             found.live.append(day)
             continue
         if rows.latest < plan.limits[0] or rows.earliest > plan.limits[1]:
@@ -275,10 +301,8 @@ def _look_at(plan: "HostPlan", verb: str | None, selection: "Selection", days: _
         if rows.earliest < plan.limits[0] or rows.latest > plan.limits[1]:
             found.live.append(day)
             continue
-        rollup = open_rollup(day.directory, verb, day.columns) if verb else None
-        runs = open_runs(day.directory, day.columns) if rollup else None
-        if rollup and runs and plan.host in rollup.hosts and first <= rows.earliest and rows.latest <= last:
-            found.parts.append(((rows.earliest, rows.latest), runs.time[plan.host]))
+        if plan.host in known.rolled and first <= rows.earliest and rows.latest <= last:
+            found.parts.append(((rows.earliest, rows.latest), known.runs[plan.host]))
             days.rolled.setdefault((day.directory, day.columns), set()).add(plan.host)
         else:
             days.columns.setdefault((day.directory, day.columns), []).append(plan.host)

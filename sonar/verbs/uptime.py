@@ -11,15 +11,20 @@ from sonar.times import MINUTE
 from sonar.verbs.declare import Field, Kind, Option, OptionType, Privacy, Result, Verb
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sonar.analysis.bounds import Bounds
     from sonar.analysis.select import RecordFilter
     from sonar.analysis.uptime import Probes
+    from sonar.columns.rollups import DayRuns
+    from sonar.read.columns import ColumnsFile, Identity
     from sonar.read.plan import DayPlan, HostPlan
     from sonar.read.scan import Tables
     from sonar.verbs.query import Query
 
 __all__ = ["VERB"]
 
+_Day: TypeAlias = "tuple[ColumnsFile | None, DayRuns | None]"  # columns of a day, and the runs in them
 _Told: TypeAlias = "tuple[Probes, Bounds]"  # when a host was sampled, and the first and last instant of all records
 
 
@@ -53,7 +58,8 @@ def _told(query: "Query") -> "dict[str, _Told]":
     work = partial(_parts, records)
     plans = query.scan.plans() if records is None and query.scan.use_rollups else None
     if plans is not None:
-        of_runs = {host: _of_runs(plan) for host, plan in plans.items()}
+        days: dict[tuple[Path, Identity], _Day] = {}
+        of_runs = {host: _of_runs(plan, days) for host, plan in plans.items()}
         live = {host: replace(plans[host], days=rest) for host, (_, rest) in of_runs.items() if rest}
         of_live, is_clean = query.scan.map_plans(work, columns, live)
         parts = {host: [*known, *(of_live.get(host) or ())] for host, (known, _) in of_runs.items()}
@@ -66,12 +72,11 @@ def _told(query: "Query") -> "dict[str, _Told]":
     return {host: whole for host, of_host in query.scan.map(work, columns) if (whole := _joined(of_host)) is not None}
 
 
-def _of_runs(plan: "HostPlan") -> "tuple[list[_Told], tuple[DayPlan, ...]]":
-    """Return what roll-ups tell of a host, and the days that they do not."""
+def _of_runs(
+    plan: "HostPlan", days: "dict[tuple[Path, Identity], _Day]"
+) -> "tuple[list[_Told], tuple[DayPlan, ...]]":  # fmt: skip
+    """Return what roll-ups tell of a host, and the days that they do not; `days` are those known so far."""
     from sonar.analysis.uptime import probes_of_runs
-    from sonar.columns.rollups import open_runs
-    from sonar.read.columns import open_columns
-    from sonar.read.files import COLUMNS_NAME
 
     known: list[_Told] = []
     rest = []
@@ -79,16 +84,27 @@ def _of_runs(plan: "HostPlan") -> "tuple[list[_Told], tuple[DayPlan, ...]]":
     for day in plan.days:
         runs = None
         if day.columns is not None and not day.texts and day.sources is None:
-            opened = open_columns(day.directory / COLUMNS_NAME, day.columns)
+            key = day.directory, day.columns
+            if key not in days:
+                days[key] = _day(*key)
+            opened, of_hosts = days[key]
             rows = opened.facts.hosts[plan.host] if opened else None
             if rows is not None and rows.source >= 0 and first <= rows.earliest and rows.latest <= last:
-                runs = open_runs(day.directory, day.columns)
+                runs = of_hosts
         if runs is None:
             rest.append(day)
         else:
             time = runs.time[plan.host]
             known.append((probes_of_runs(time, runs.failed[plan.host]), (int(time[0]), int(time[-1]))))
     return known, tuple(rest)
+
+
+def _day(directory: "Path", identity: "Identity") -> "_Day":
+    from sonar.columns.rollups import open_runs
+    from sonar.read.columns import open_columns
+    from sonar.read.files import COLUMNS_NAME
+
+    return open_columns(directory / COLUMNS_NAME, identity), open_runs(directory, identity)
 
 
 def _parts(records: "RecordFilter | None", _host: str, tables: "Tables") -> "list[_Told] | None":
