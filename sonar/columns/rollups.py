@@ -7,7 +7,8 @@ through some hosts at a time.
 
 | name        | a row is                                                                                |
 |-------------|-----------------------------------------------------------------------------------------|
-| runs        | a run of the sampler on a host, and whether it told of failed GPUs: 0 no, 1 yes, 2 both  |
+| runs        | a run of the sampler on a host, and whether it told of failed GPUs: 0 no, 1 yes, 2 both; |
+|             | in its metadata those of the columns once more, in short                                |
 | jobs        | a job, or a stream without one: what it comes to                                        |
 | jobs-heads, jobs-parts | details of jobs that go on in another day; those at the edges come first     |
 | load-heads, load-slots | first samples of streams; half hours                                         |
@@ -31,7 +32,7 @@ from sonar.read.files import ROLLUP_PREFIX
 from sonar.read.plan import ColumnsChangedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import pyarrow as pa
 
@@ -58,7 +59,7 @@ VERBS = tuple(_TABLES)
 _TEXTS = {"users": "user", "cmds": "cmd"}  # columns of texts, by their name as sets
 
 _PORTION_ROWS = 1 << 16  # of columns that are made into roll-ups at once
-_HOSTS_AT_ONCE = 50  # in a row group
+_HOSTS_AT_ONCE = 25  # in a row group
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,6 +374,7 @@ def _write(
     others: Columns | None = None,
     *,
     sets: "dict[str, pa.Array[Any]] | None" = None,
+    also: "Mapping[bytes, bytes | str] | None" = None,
 ) -> None:
     """Write rows, and behind them others; columns of one value are in the metadata, with the types of all."""
     import pyarrow as pa
@@ -410,7 +412,8 @@ def _write(
         "types": types,
         "constants": constants,
     }
-    table = table.replace_schema_metadata({_METADATA_KEY: json.dumps(about | facts).encode()})
+    metadata: dict[Any, Any] = {_METADATA_KEY: json.dumps(about | facts), **(also or {})}
+    table = table.replace_schema_metadata(metadata)
     encodings = {field.name: "DELTA_BINARY_PACKED" for field in table.schema if str(field.type) in ("int64", "int32")}
     with (
         publishing(path) as scratch,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLUMNS_NAME",
+    "FACTS_NAME",
     "ROLLUP_PREFIX",
     "LogFile",
     "SampleReader",
@@ -27,6 +28,7 @@ __all__ = [
 
 COLUMNS_NAME = "0+columns.parquet"
 ROLLUP_PREFIX = "0+rollup-"
+FACTS_NAME = f"{ROLLUP_PREFIX}runs.parquet"
 
 _ENVELOPES_PREFIX = "0+sample-"
 _LARGEST_QUOTED = 64 * 1024  # and 16 lines: after so much without a quote none is open

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sonar.places import known_state
-from sonar.read.columns import COLUMNS_NAME, Identity, covered, identity_of, open_columns
+from sonar.read.columns import COLUMNS_NAME, Identity, covered, facts_at, identity_of, open_columns
 from sonar.read.files import LogFile, SampleReader, host_of
 from sonar.read.tree import read_bytes
 
@@ -104,11 +104,11 @@ def _plan_day(
     use_columns: bool,
 ) -> None:
     texts: dict[str, list[Text]] = {}
-    columns = open_columns(directory / COLUMNS_NAME) if use_columns else None
+    identity, facts = (facts_at(directory / COLUMNS_NAME) if use_columns else None) or (None, None)
     valid: set[int] = set()
     offsets: dict[str, int] = {}
-    states = {file.path.name: _state(file.path) for file in files} if columns else {}
-    for number, source in enumerate(columns.facts.sources if columns else ()):
+    states = {file.path.name: _state(file.path) for file in files} if facts else {}
+    for number, source in enumerate(facts.sources if facts else ()):
         if hosts is not None and not hosts.match(host_of(source.name)):
             continue
         now = states.get(source.name)
@@ -127,9 +127,8 @@ def _plan_day(
         now = states.get(file.path.name)
         if not offset or (now is not None and now.st_size > offset):
             texts.setdefault(file.host, []).append(Text(file, offset))
-    stored = columns.facts.hosts if columns else {}
-    everything = columns is not None and len(valid) == len(columns.facts.sources)
-    identity = columns.identity if columns else None
+    stored = facts.hosts if facts else {}
+    everything = facts is not None and len(valid) == len(facts.sources)
     for host in {*stored, *texts}:
         if hosts is not None and not hosts.match(host):
             continue

@@ -125,15 +125,15 @@ class _Known:
 
 def _known_of(directory: "Path", identity: "Identity", verb: str | None) -> _Known | None:
     from sonar.columns.rollups import open_rollup, open_runs
-    from sonar.read.columns import open_columns
+    from sonar.read.columns import facts_at
     from sonar.read.files import COLUMNS_NAME
 
-    opened = open_columns(directory / COLUMNS_NAME, identity)
-    if opened is None:
+    found = facts_at(directory / COLUMNS_NAME, identity)
+    if found is None:
         return None
     rollup = open_rollup(directory, verb, identity) if verb else None
     runs = open_runs(directory, identity) if rollup else None
-    return _Known(opened.facts.hosts, rollup.hosts if rollup and runs else (), runs.time if runs else {})
+    return _Known(found[1].hosts, rollup.hosts if rollup and runs else (), runs.time if runs else {})
 
 
 def rolled_up(query: "Query", verb: str, selection: "Selection", columns: tuple[str, ...]) -> RolledUp | None:

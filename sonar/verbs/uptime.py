@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from sonar.analysis.select import RecordFilter
     from sonar.analysis.uptime import Probes
     from sonar.columns.rollups import DayRuns
-    from sonar.read.columns import ColumnsFile, Identity
+    from sonar.read.columns import Facts, Identity
     from sonar.read.plan import DayPlan, HostPlan
     from sonar.read.scan import Tables
     from sonar.verbs.query import Query
 
 __all__ = ["VERB"]
 
-_Day: TypeAlias = "tuple[ColumnsFile | None, DayRuns | None]"  # columns of a day, and the runs in them
+_Day: TypeAlias = "tuple[Facts | None, DayRuns | None]"  # of the columns of a day, and the runs in them
 _Told: TypeAlias = "tuple[Probes, Bounds]"  # when a host was sampled, and the first and last instant of all records
 
 
@@ -87,8 +87,8 @@ def _of_runs(
             key = day.directory, day.columns
             if key not in days:
                 days[key] = _day(*key)
-            opened, of_hosts = days[key]
-            rows = opened.facts.hosts[plan.host] if opened else None
+            facts, of_hosts = days[key]
+            rows = facts.hosts[plan.host] if facts else None
             if rows is not None and rows.source >= 0 and first <= rows.earliest and rows.latest <= last:
                 runs = of_hosts
         if runs is None:
@@ -101,10 +101,11 @@ def _of_runs(
 
 def _day(directory: "Path", identity: "Identity") -> "_Day":
     from sonar.columns.rollups import open_runs
-    from sonar.read.columns import open_columns
+    from sonar.read.columns import facts_at
     from sonar.read.files import COLUMNS_NAME
 
-    return open_columns(directory / COLUMNS_NAME, identity), open_runs(directory, identity)
+    found = facts_at(directory / COLUMNS_NAME, identity)
+    return found[1] if found else None, open_runs(directory, identity)
 
 
 def _parts(records: "RecordFilter | None", _host: str, tables: "Tables") -> "list[_Told] | None":
