@@ -50,6 +50,8 @@ class Part:
 
 def filtered_summaries(found: Summaries, records: "RecordFilter") -> Summaries | None:
     """Return what a filter by user and job leaves; None if a job has samples of users who pass and of others."""
+    import pyarrow as pa
+
     jobs = found.jobs
 
     def passes(user: str) -> bool:
@@ -66,7 +68,12 @@ def filtered_summaries(found: Summaries, records: "RecordFilter") -> Summaries |
         keep = keep & np.isin(jobs["job"], list(records.jobs))
     if records.exclude_jobs:
         keep = keep & ~np.isin(jobs["job"], list(records.exclude_jobs))
-    return replace(found, jobs={name: values[..., keep] for name, values in jobs.items()})
+    left = {name: values[..., keep] for name, values in jobs.items()}
+    words = {}
+    for column, name in _SETS.items():  # those of the others are not needed any more
+        known, left[column] = np.unique(left[column], return_inverse=True)
+        words[name] = found.sets[name].take(pa.array(known))
+    return replace(found, jobs=left, sets=words)
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,10 +64,11 @@ def run(query: "Query") -> Result:
     elif query.options["merge-none"]:
         over_hosts = OverHosts.NONE
     with_totals = bool(query.fields & _FROM_TOTALS) or is_asked_for(query.fields, query.options)
-    jobs, runs = jobs_of_all_hosts(query, over_hosts, with_totals=with_totals)
+    covers = coverage.is_asked_for(query.fields)
+    jobs, runs = jobs_of_all_hosts(query, over_hosts, with_totals=with_totals, with_runs=covers)
     bounds = {host: (int(of_host[0]), int(of_host[-1])) for host, of_host in runs.items() if len(of_host)}
     rows = _rows(jobs, bounds, query, _columns_needed(query))
-    if coverage.is_asked_for(query.fields):
+    if covers:
         rows = coverage.with_coverage(rows, coverage_of_spans(runs, list(jobs.hosts), jobs.start, jobs.end))
     return Result(chosen(rows, query))
 

@@ -59,9 +59,12 @@ class HostLoad:
 
 
 def jobs_of_all_hosts(
-    query: "Query", over_hosts: "OverHosts", *, with_totals: bool
+    query: "Query", over_hosts: "OverHosts", *, with_totals: bool, with_runs: bool
 ) -> "tuple[Jobs, dict[str, np.ndarray]]":
-    """Return the jobs of all hosts, and the runs of each host in the window; without totals those of counters are 0."""
+    """Return the jobs of all hosts, and the runs of each host in the window; without totals those of counters are 0.
+
+    Unless all runs are wanted, some between the first and the last may be left out.
+    """
     import numpy as np
 
     from sonar.analysis.jobs import OverHosts, combined_jobs
@@ -75,7 +78,7 @@ def jobs_of_all_hosts(
     runs: dict[str, np.ndarray] = {}
     rolled = None
     if not with_totals and over_hosts is not OverHosts.ALL:
-        rolled = rolled_up(query, "jobs", selection, columns)
+        rolled = rolled_up(query, "jobs", selection, columns, with_runs=with_runs)
     if rolled is not None:
         of_rest, is_clean = query.scan.map_plans(work, columns, rolled.rest)
         try:
@@ -111,15 +114,20 @@ def jobs_of_all_hosts(
     return combined_jobs(parts.values(), shared), runs
 
 
-def loads_of_all_hosts(query: "Query", slot: int) -> dict[str, HostLoad]:
-    """Return the load of each host as means over slots of so many seconds, or with 0 step by step."""
+def loads_of_all_hosts(query: "Query", slot: int, *, with_runs: bool) -> dict[str, HostLoad]:
+    """Return the load of each host as means over slots of so many seconds, or with 0 step by step.
+
+    Unless all runs are wanted, some between the first and the last may be left out.
+    """
     from sonar.analysis.summary import HALF_HOUR
     from sonar.verbs.rolled import CannotRollUpError, rolled_up
 
     selection = Selection(query.filter, query.window, query.nodes)
     columns = _columns(query, with_totals=False)
     work = partial(_load_of_host, selection, slot)
-    rolled = rolled_up(query, "load", selection, columns) if slot and slot % HALF_HOUR == 0 else None
+    rolled = None
+    if slot and slot % HALF_HOUR == 0:
+        rolled = rolled_up(query, "load", selection, columns, with_runs=with_runs)
     if rolled is not None:
         of_rest, is_clean = query.scan.map_plans(work, columns, rolled.rest)
         try:

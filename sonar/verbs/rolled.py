@@ -104,26 +104,26 @@ class _Days:
     columns: "dict[tuple[Path, Identity], list[str]]" = field(default_factory=dict)
     _known: "dict[tuple[Path, Identity], _Known | None]" = field(default_factory=dict)
 
-    def known(self, day: "DayPlan", verb: str | None) -> "_Known | None":
+    def known(self, day: "DayPlan", verb: str | None, *, with_runs: bool) -> "_Known | None":
         """Return what columns and the roll-up for a verb tell of a day; None if it has no columns."""
         if day.columns is None:
             return None
         key = day.directory, day.columns
         if key not in self._known:
-            self._known[key] = _known_of(*key, verb)
+            self._known[key] = _known_of(*key, verb, with_runs=with_runs)
         return self._known[key]
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """Where the rows of hosts are in the columns of a day, which hosts are in the roll-up, and their runs."""
+    """Where the rows of hosts are in the columns of a day, which hosts are in the roll-up, and runs if wanted."""
 
     hosts: "Mapping[str, HostRows]"
     rolled: "Collection[str]"
-    runs: "Mapping[str, np.ndarray]"
+    runs: "Mapping[str, np.ndarray] | None"
 
 
-def _known_of(directory: "Path", identity: "Identity", verb: str | None) -> _Known | None:
+def _known_of(directory: "Path", identity: "Identity", verb: str | None, *, with_runs: bool) -> _Known | None:
     from sonar.columns.rollups import open_rollup, open_runs
     from sonar.read.columns import facts_at
     from sonar.read.files import COLUMNS_NAME
@@ -132,12 +132,19 @@ def _known_of(directory: "Path", identity: "Identity", verb: str | None) -> _Kno
     if found is None:
         return None
     rollup = open_rollup(directory, verb, identity) if verb else None
-    runs = open_runs(directory, identity) if rollup else None
-    return _Known(found[1].hosts, rollup.hosts if rollup and runs else (), runs.time if runs else {})
+    runs = open_runs(directory, identity) if rollup and with_runs else None
+    if runs is None and with_runs:
+        rollup = None
+    return _Known(found[1].hosts, rollup.hosts if rollup else (), runs.time if runs else None)
 
 
-def rolled_up(query: "Query", verb: str, selection: "Selection", columns: tuple[str, ...]) -> RolledUp | None:
-    """Return what summaries of days say about a question; None if there are no columns, or they do not answer it."""
+def rolled_up(
+    query: "Query", verb: str, selection: "Selection", columns: tuple[str, ...], *, with_runs: bool
+) -> RolledUp | None:
+    """Return what summaries of days say about a question; None if there are no columns, or they do not answer it.
+
+    Unless all runs are wanted, there are only the first and the last of those of a roll-up.
+    """
     import numpy as np
 
     from sonar.analysis.combine import Part
@@ -157,7 +164,7 @@ def rolled_up(query: "Query", verb: str, selection: "Selection", columns: tuple[
         if selection.converts_gpu_memory(host):
             rest[host] = plan
         else:
-            hosts[host] = _look_at(plan, verb_rolled, selection, days)
+            hosts[host] = _look_at(plan, verb_rolled, selection, days, with_runs=with_runs)
     try:
         parts = _of_columns(query, selection, verb, columns, days, hosts)
     except ColumnsChangedError:
@@ -286,13 +293,17 @@ def _summarize(
     return summaries, refused
 
 
-def _look_at(plan: "HostPlan", verb: str | None, selection: "Selection", days: _Days) -> _Host:
+def _look_at(
+    plan: "HostPlan", verb: str | None, selection: "Selection", days: _Days, *, with_runs: bool
+) -> _Host:  # fmt: skip
     """Return which days of a host have to be read one by one, and what is known of the others, which are noted."""
+    import numpy as np
+
     found = _Host()
     first = max(plan.limits[0], selection.window.start)
     last = min(plan.limits[1], selection.window.end)
     for day in plan.days:
-        known = days.known(day, verb)
+        known = days.known(day, verb, with_runs=with_runs)
         rows = known.hosts[plan.host] if known and not day.texts and day.sources is None else None
         if known is None or rows is None or rows.source < 0 or day.columns is None:
             found.live.append(day)
@@ -303,7 +314,8 @@ def _look_at(plan: "HostPlan", verb: str | None, selection: "Selection", days: _
             found.live.append(day)
             continue
         if plan.host in known.rolled and first <= rows.earliest and rows.latest <= last:
-            found.parts.append(((rows.earliest, rows.latest), known.runs[plan.host]))
+            extent = rows.earliest, rows.latest
+            found.parts.append((extent, np.array(extent) if known.runs is None else known.runs[plan.host]))
             days.rolled.setdefault((day.directory, day.columns), set()).add(plan.host)
         else:
             days.columns.setdefault((day.directory, day.columns), []).append(plan.host)
