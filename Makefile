@@ -61,10 +61,15 @@ generate: all  ## bring examples and manual pages up to date with the tables of 
 bench: all  ## measure; prints the table that HACKING.md quotes
 	$(VENV_PYTHON) bench/run.py
 
-torture: all  ## an hour of it at most: 1,000 kills under load, 10,000 connections, long fuzzing
+# Coverage-guided, for so long each target of tests/fuzz.
+FUZZ_SECONDS ?= 90
+
+torture: all  ## an hour of it at most: 1,000 kills under load, 10,000 connections, long fuzzing (FUZZ_SECONDS=90)
 	$(VENV_PYTHON) -m tests.ingest.torture 1000
 	$(VENV_PYTHON) bench/connections.py
 	SONAR_FUZZ_EXAMPLES=20000 $(VENV_PYTHON) -m pytest -q --timeout=3000 tests/ingest/test_fuzz.py
+	.venv/bin/pip install --quiet --use-pep517 -e '.[fuzz]'
+	$(VENV_PYTHON) -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
 clean:  ## remove everything that make and the demo have made
 	rm -rf .venv build demo-state *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
