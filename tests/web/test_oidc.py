@@ -17,7 +17,10 @@ import urllib3
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
+from tests.secret_watch import MARK
 from tests.web.conftest import CLUSTER, Server, running
+
+CLIENT_SECRET = f"of the client {MARK}"
 
 
 class SmallProvider(ThreadingHTTPServer):
@@ -63,7 +66,7 @@ class _Handler(BaseHTTPRequestHandler):
         asked = self.server.codes.pop(fields["code"], None)
         digest = hashlib.sha256(fields["code_verifier"].encode()).digest()
         challenge = base64.urlsafe_b64encode(digest).decode().rstrip("=")
-        if not asked or asked["code_challenge"] != challenge or fields["client_secret"] != "of the client":
+        if not asked or asked["code_challenge"] != challenge or fields["client_secret"] != CLIENT_SECRET:
             self.send_error(400)
             return
         now = int(time.time())
@@ -103,7 +106,7 @@ def provider() -> Iterator[SmallProvider]:
 def place(site: Path, provider: SmallProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     root = tmp_path_factory.mktemp("oidc")
     secret = root / "secret"
-    secret.write_text("of the client\n")
+    secret.write_text(f"{CLIENT_SECRET}\n")
     secret.chmod(0o600)
     (root / "data").symlink_to(site / "data")
     (root / "oidc.conf").write_text(

@@ -14,7 +14,7 @@ from sonar.render.formats import Style
 from sonar.verbs.declare import Reads
 from sonar.verbs.parameters import REMOTE_TRUE, options_of
 
-from tests.web.conftest import CLUSTER, FOX, LIBEXEC, Server
+from tests.web.conftest import CLUSTER, FOX, LIBEXEC, Server, auth_file, credentials
 
 # What a verb cannot do without; a flag is None. Samples are those of the demo, what nodes and Slurm tell those of fox.
 NEEDS: dict[str, dict[str, str | None]] = {
@@ -34,10 +34,7 @@ def words(options: dict[str, str | None]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def auth(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("auth") / "auth"
-    path.write_text("ada:s3cret\n")
-    path.chmod(0o600)
-    return path
+    return auth_file(tmp_path_factory.mktemp("auth") / "auth")
 
 
 @pytest.fixture(scope="module")
@@ -110,8 +107,12 @@ def test_the_client_of_old_gets_the_same(server: Server, fox: Server, job: str) 
         query = {"cluster": cluster} | {
             name: REMOTE_TRUE if value is None else value for name, value in options.items()
         }
-        curl = ["curl", "-s", "--get", f"{site.url}/{verb}?{urlencode(query)}", "-u", "ada:s3cret"]
-        there = subprocess.run([*curl, "--cacert", site.config / "ca.crt"], capture_output=True, check=True).stdout
+        # The password is not in the arguments here: `ps` must see none while the tests run.
+        curl = ["curl", "-s", "--get", f"{site.url}/{verb}?{urlencode(query)}", "--config", "-"]
+        there = subprocess.run(
+            [*curl, "--cacert", site.config / "ca.crt"],
+            input=f'user = "{credentials("ada")}"'.encode(), capture_output=True, check=True,
+        ).stdout  # fmt: skip
         config: tuple[str | Path, ...] = ()
         if verbs.verb(verb).takes_config and (site.config / f"{cluster}-config.json").exists():
             config = ("--config-file", site.config / f"{cluster}-config.json")
