@@ -17,7 +17,7 @@ from sonar.read.topics import Topic
 
 from tests.ingest.conftest import CLUSTER, PASSWORD, Infiltrate
 
-Facts = Mapping[str, Any]
+Facts = dict[str, Any]
 Reader = Callable[[bytes], list[Facts]]
 
 
