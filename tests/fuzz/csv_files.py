@@ -2,8 +2,10 @@
 
 from collections import Counter
 
+from sonar.read.slurm import JOBS
+from sonar.read.system import CPUS, GPUS
+
 from tests.read.test_tokens import KEPT, both
-from tests.read.test_topics import TOPICS
 
 __all__ = ["check"]
 
@@ -12,6 +14,6 @@ def check(data: bytes) -> None:
     """Read a file in all ways."""
     plain, fast = both(data, KEPT)
     assert fast == plain
-    for topic in TOPICS:
+    for topic in (JOBS, CPUS, GPUS):
         rows = list(topic.read(data, Counter()))
-        assert topic.table(rows).num_rows == len(rows)
+        assert not rows or topic.table(rows).num_rows == len(rows)
