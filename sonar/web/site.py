@@ -78,7 +78,7 @@ class Site:
         failed = sum(number for outcome, number in ended.items() if outcome not in ("answered", "cancelled"))
         nobody = self.identities is not None and self.identities.lets_nobody_in
         return (
-            f"{ended['answered']} questions answered, {failed} failed, {ended['cancelled']} given up by their askers, "
+            f"{ended['answered']} questions answered, {failed} failed, {ended['cancelled']} given up, "
             f"{sum(workers.running.values())} in progress, {sum(workers.waiting.values())} waiting"
             f"{'; nobody is let in: the password file has no users' if nobody else ''}"
         )
