@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sonar import durable
 from sonar.analysis.exact import PEAKS, SUMMED, Columns, joined_columns
 from sonar.analysis.select import DEFAULT_EXCLUSIONS, RecordFilter
 from sonar.analysis.summary import Details, Summaries, summarized
+from sonar.places import parquet_source, publishing, telling
 from sonar.read.columns import ColumnsFile, Identity
 from sonar.read.files import ROLLUP_PREFIX
 
@@ -184,8 +184,10 @@ def has_rollups(directory: Path, identity: Identity) -> bool:
     """Whether there are roll-ups of these columns; the table of runs is written last."""
     import pyarrow.parquet as pq
 
+    path = _path(directory, "runs")
     try:
-        _about(pq.read_metadata(_path(directory, "runs")).metadata, identity)
+        with telling(path):
+            _about(pq.read_metadata(parquet_source(path)).metadata, identity)
     except (OSError, ValueError, KeyError):
         return False
     return True
@@ -281,7 +283,7 @@ def _write(path: Path, made: "tuple[pa.Table, int | None]") -> None:
     table, edges = made
     encodings = {field.name: "DELTA_BINARY_PACKED" for field in table.schema if str(field.type) in ("int64", "int32")}
     with (
-        durable.replacing(path) as scratch,
+        publishing(path) as scratch,
         pq.ParquetWriter(
             scratch,
             table.schema,
@@ -309,7 +311,7 @@ def _read(path: Path, identity: Identity, *, every: bool = False) -> tuple[Colum
     """Return a table, of details those at the edges only unless every row is wanted, and what it says of itself."""
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as file:
+    with telling(path), pq.ParquetFile(parquet_source(path)) as file:
         about = _about(file.metadata.metadata, identity)
         groups = list(range(file.num_row_groups))
         if about["edges"] is not None and not every:

@@ -1,6 +1,5 @@
 """Make the columns of one directory of the log, and its roll-ups: read, sort, write beside, verify, rename."""
 
-import os
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -11,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sonar import durable
 from sonar.analysis.samples import NO_EPOCH, Samples, concatenated, of_hosts, ordered_by, samples_of
 from sonar.analysis.streams import stream_numbers
 from sonar.columns.rollups import Rollups
 from sonar.errors import SonarError
+from sonar.places import opened, parquet_source, publishing, telling
 from sonar.read.columns import (
     COLUMNS_NAME,
     METADATA_KEY,
@@ -73,19 +72,14 @@ def write_columns(
     from the log stays in them; `removing` names files that are about to be. Raise SonarError for what cannot be read
     or written.
     """
-    temporary = directory / f".{COLUMNS_NAME}.{os.getpid()}"
     try:
-        facts, writing = _written(temporary, directory, files, reader, removing)
-        _verify(temporary, facts, writing.checksums)
-        durable.sync(temporary)
-        temporary.rename(directory / COLUMNS_NAME)
-        durable.sync(directory)
+        with publishing(directory / COLUMNS_NAME) as scratch:
+            facts, writing = _written(scratch, directory, files, reader, removing)
+            _verify(scratch, facts, writing.checksums)
         state = (directory / COLUMNS_NAME).stat()
         writing.rollups.write(directory, identity_of(state))
     except OSError as error:
         raise SonarError(f"{error.strerror or error}: '{error.filename or directory}'") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     rows = sum(of_host.rows for of_host in facts.hosts.values())
     return Made(rows, sum(source.offset for source in facts.sources), state.st_size)
 
@@ -158,7 +152,8 @@ def _check_replaceable(path: Path) -> None:
     import pyarrow.parquet as pq
 
     try:
-        text = (pq.read_metadata(path).metadata or {}).get(METADATA_KEY, b"")
+        with telling(path):
+            text = (pq.read_metadata(parquet_source(path)).metadata or {}).get(METADATA_KEY, b"")
     except (OSError, ValueError):
         return
     if b'"removed": true' in text:
@@ -370,14 +365,13 @@ def _read(file: LogFile, reader: SampleReader, size: int | None = None) -> tuple
 
     With a size only so many bytes are looked at.
     """
-    with file.path.open("rb") as opened:
-        state = os.fstat(opened.fileno())
-        content = opened.read(state.st_size if size is None else size)
+    with opened(file.path) as (log, state):
+        content = log.read(state.st_size if size is None else size)
         is_json = file.is_json(content)
         end = settled_end(content, is_json=is_json)
         whole = end == 0
         offset = len(content) if whole else end
-        digest = digest_of(opened, offset)
+        digest = digest_of(log, offset)
     dropped: Counter[str] = Counter()
     samples = reader.samples(content[:offset], is_json=is_json, dropped=dropped)
     return Source(

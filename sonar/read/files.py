@@ -22,7 +22,6 @@ __all__ = [
     "host_of",
     "is_derived",
     "listed",
-    "sample_files",
     "settled_end",
 ]
 
@@ -53,13 +52,8 @@ class LogFile:
         return self.path.suffix != ".json", self.path
 
 
-def sample_files(root: Path, first: int, last: int, hosts: "HostPatterns | None" = None) -> list[LogFile]:
-    """Return the files of samples in the directories of these days (proleptic ordinals), by path."""
-    return listed(root, first, last, hosts)[0]
-
-
 def listed(root: Path, first: int, last: int, hosts: "HostPatterns | None" = None) -> tuple[list[LogFile], list[Path]]:
-    """Return the files of samples in the directories of these days, and those of columns, by path."""
+    """Return the files of samples, and those of columns, of these days (proleptic ordinals), by path."""
     files, columns = [], []
     for path in files_of_days(root, first, last):
         host = host_of(path.name)
