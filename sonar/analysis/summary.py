@@ -41,6 +41,7 @@ __all__ = [
     "heads_of",
     "stream_number",
     "summarized",
+    "summary_of",
 ]
 
 HALF_HOUR = 1800
@@ -101,8 +102,12 @@ def summarized(
     Without a window all count. It is about jobs, with details of some or all, or about load.
     """
     rows = rows_of_hosts(samples, records, window)
-    if rows is None:
-        return None
+    return None if rows is None else summary_of(rows, window, jobs=jobs, details=details)
+
+
+def summary_of(rows: HostRows, window: "Window | None", *, jobs: bool, details: Details = Details.EDGES) -> Summaries:
+    """Return the summary of rows of some hosts, which were made for the same window."""
+    samples = rows.samples
     hosts = samples.words["host"]
     runs, extents = {}, {}
     for code, host in enumerate(hosts):

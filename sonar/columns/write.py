@@ -410,9 +410,14 @@ def _weights(size: int) -> tuple[np.ndarray, np.uint64]:
     return weights, weights.sum(dtype=np.uint64)
 
 
+@lru_cache(maxsize=1 << 16)
+def _number_of(word: str) -> int:
+    return zlib.crc32(word.encode())
+
+
 def _numbered(codes: np.ndarray, words: list[str]) -> np.ndarray:
     """Return a number for each text, whatever its code."""
-    numbers = np.array([zlib.crc32(word.encode()) for word in words] or [0], np.uint64)
+    numbers = np.array(list(map(_number_of, words)) or [0], np.uint64)
     return np.broadcast_to(numbers[codes[0]], len(codes)) if _is_same(codes) and len(codes) else numbers.take(codes)
 
 
