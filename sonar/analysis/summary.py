@@ -118,17 +118,19 @@ def summary_of(rows: HostRows, window: "Window | None", *, jobs: bool, details: 
     words = {name: samples.words[name] for name in ("user", "cmd")}
     sets: dict[str, list[WordSet]] = {"user": [], "cmd": []}
     if jobs:
-        from sonar.analysis.daily import details_of, jobs_of_rows
+        from sonar.analysis.daily import details_apart, details_of, jobs_of_rows
 
         found, steps = jobs_of_rows(rows, sets)
-        others = details_of(rows, steps, ~found["detailed"]) if details is Details.APART else None
+        if details is Details.APART:
+            (heads, parts), others = details_apart(rows, steps, found["detailed"])
+            return Summaries(hosts, words, sets, found, heads, parts, {}, runs, extents, others)
         if details is Details.ALL:
             found["detailed"][:] = True
         elif details is Details.LACKING:
             found["detailed"] = ~found["whole"]
         is_needed = details is not Details.LACKING or found["detailed"].any()
         heads, parts = details_of(rows, steps, found["detailed"]) if is_needed else ({}, {})
-        return Summaries(hosts, words, sets, found, heads, parts, {}, runs, extents, others)
+        return Summaries(hosts, words, sets, found, heads, parts, {}, runs, extents)
     heads, slots = _load(rows)
     return Summaries(hosts, words, sets, {}, heads, {}, slots, runs, extents)
 
