@@ -115,10 +115,7 @@ def _operation(verb: Verb, *, as_json_string: bool) -> dict[str, Any]:
         "summary": verb.summary,
         "operationId": f"{'v0_' if as_json_string else ''}{verb.name}",
         "tags": ["questions of old clients, one JSON string" if as_json_string else "questions"],
-        "parameters": [
-            *([] if verb.reads is Reads.SITE else [_CLUSTER]),
-            *(_parameter(option, verb) for option in options),
-        ],
+        "parameters": ([] if verb.reads is Reads.SITE else [_CLUSTER]) + [_parameter(one, verb) for one in options],
         "responses": {
             "200": {"description": returns, "content": content},
             **errors(as_json=as_json_string),

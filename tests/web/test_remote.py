@@ -46,9 +46,10 @@ ASKED: dict[str, Options] = {
     "spart": TOPICS_WINDOW,
 }
 OF_NODES = frozenset({"node", "card", "gpu", "nodeprof", "diskprof", "top", "sacct", "snode", "spart"})
-STYLES = [style.value for style in Style if style not in (Style.ARROW, Style.PARQUET)]
+BINARY = ("arrow", "parquet")
+STYLES = [style.value for style in Style if style.value not in BINARY]
 PROFILE_FORMATS = ("html,cpu", "html,res", *(f"{style},cpu" for style in STYLES if style not in ("native", "csvnamed")))
-FORMATS = ("csvnamed,header,default", *(f"{style},default" for style in STYLES))
+FORMATS = ("csvnamed,header,default", *(f"{style},default" for style in (*STYLES, *BINARY)))
 # Each format of each verb, and what it prints without one.
 ROWS = [(verb, fmt) for verb in ASKED for fmt in ("", *(PROFILE_FORMATS if verb == "profile" else FORMATS))]
 REPORTS = {
@@ -128,11 +129,11 @@ def test_remote_is_local(verb: str, fmt: str, places: Places, capfdbinary: pytes
 
     here = printed(capfdbinary, verb, "--jobanalyzer-dir", place.directory, *asked)
     there = printed(capfdbinary, verb, *places.remote(verb), *asked)
-    newer = printed(capfdbinary, verb, *places.remote(verb, "/api/v0"), *asked)
 
     assert there == here
-    assert newer == here
     assert len(here) > 10
+    if fmt.split(",")[0] not in BINARY:  # what is no text is no JSON string
+        assert printed(capfdbinary, verb, *places.remote(verb, "/api/v0"), *asked) == here
 
 
 @pytest.mark.parametrize("name", ["admin.json", *REPORTS])
