@@ -132,7 +132,7 @@ def test_remote_is_local(verb: str, fmt: str, places: Places, capfdbinary: pytes
 
     assert there == here
     assert len(here) > 10
-    if fmt.split(",")[0] not in BINARY:  # what is no text is no JSON string
+    if fmt.partition(",")[0] not in BINARY:  # what is no text is no JSON string
         assert printed(capfdbinary, verb, *places.remote(verb, "/api/v0"), *asked) == here
 
 
