@@ -53,10 +53,11 @@ class Log:
             raise UsageError(f"A log tree and files do not go together: '{first}', '{Path(files[0])}'")
         self._data: Path | Sequence[Path] = first if first.is_dir() else [first, *map(Path, files)]
         self._nodes: NodeTable | None = None
+        self._interval_s: int | None = None
         if nodes is not None:
-            from sonar.config.nodes import read_nodes
+            from sonar.config.nodes import read_interval, read_nodes
 
-            self._nodes = read_nodes(Path(nodes))
+            self._nodes, self._interval_s = read_nodes(Path(nodes)), read_interval(Path(nodes))
 
     def jobs(
         self,
@@ -166,7 +167,9 @@ class Log:
         given = {name.replace("_", "-"): texts for name, value in options.items() if (texts := _texts(value))}
         given["fmt"] = [fields]
         given |= {name: [_day(time)] for name, time in (("from", since), ("to", until)) if time is not None}
-        query, _fmt = query_of(verb, given, data=self._data, nodes=self._nodes, now=present())
+        query, _fmt = query_of(
+            verb, given, data=self._data, nodes=self._nodes, interval_s=self._interval_s, now=present()
+        )
         window = query.window
         if isinstance(since, datetime):
             window = replace(window, start=_instant(since))

@@ -28,6 +28,8 @@ __all__ = ["FEATURES", "KEYS", "Cluster", "Group", "Key", "read_description", "r
 
 FEATURES = ("uptime", "gpu", "slurm")
 
+_USUAL_INTERVAL_S = 300
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
@@ -46,7 +48,7 @@ class Cluster:
     title: str
     description: str = ""
     aliases: tuple[ClusterName, ...] = ()
-    sample_interval_s: int = 300
+    sample_interval_s: int | None = None  # None: not stated
     features: frozenset[str] = frozenset({"uptime"})  # of FEATURES: which reports and pages make sense
     exclude_users: tuple[str, ...] = ()  # whose processes are left out of every answer
     exclude_commands: tuple[str, ...] = ()
@@ -58,6 +60,11 @@ class Cluster:
     own_policies: Mapping[str, OwnPolicy] = field(default_factory=dict)  # written in the description itself
     recipients: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of each report, in lower case
     source: Path | None = field(default=None, compare=False)
+
+    @property
+    def usual_interval_s(self) -> int:
+        """How often its nodes sample: as stated, else as samplers do by themselves."""
+        return self.sample_interval_s or _USUAL_INTERVAL_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +83,7 @@ KEYS = (
     Key("Cluster", "Title", values.TEXT, "", "What people call it. By default its name."),
     Key("Cluster", "Description", values.TEXT, "", "A sentence about it."),
     Key("Cluster", "Aliases", values.WORDS, "", "Other names, for uploads and for questions."),
-    Key("Cluster", "SampleInterval", values.SPAN, "5min", "How often its nodes sample."),
+    Key("Cluster", "SampleInterval", values.SPAN, "5min", "How often its nodes sample; coverage is by that if it is stated, else by what each sent."),
     Key("Cluster", "Features", values.WORDS, "", "Some of uptime, gpu, slurm. By default what the nodes tell."),
     Key("Cluster", "ExcludeUsers", values.WORDS, "", "Users whose processes are left out of every answer."),
     Key("Cluster", "ExcludeCommands", values.WORDS, "", "Commands that are left out of every answer."),
@@ -153,7 +160,7 @@ def read_description(path: Path, files: Sequence[Path] = ()) -> Cluster:
         title=cluster.get("Title", name),
         description=cluster.get("Description", ""),
         aliases=aliases,
-        sample_interval_s=cluster.get("SampleInterval") or 300,
+        sample_interval_s=cluster.get("SampleInterval") or None,
         features=features,
         exclude_users=cluster.get("ExcludeUsers", ()),
         exclude_commands=cluster.get("ExcludeCommands", ()),

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from sonar import hosts
 from sonar.errors import SonarError
 
-__all__ = ["Node", "NodeTable", "combined", "read_json_description", "read_nodes"]
+__all__ = ["Node", "NodeTable", "combined", "read_interval", "read_json_description", "read_nodes"]
 
 _LARGEST_FILE = 64 << 20
 _LARGEST_NUMBER = 2**32 - 1
@@ -46,6 +46,15 @@ def read_nodes(path: Path) -> NodeTable:
 
         return read_description(path).nodes
     return read_json_description(path)[1]
+
+
+def read_interval(path: Path) -> int | None:
+    """Return the seconds between samples that a file of `read_nodes` states; None if it does not."""
+    if path.suffix != ".conf":
+        return None
+    from sonar.config.description import read_description
+
+    return read_description(path).sample_interval_s
 
 
 def read_json_description(path: Path) -> tuple[Mapping[str, Any], NodeTable]:

@@ -47,7 +47,7 @@ class Site:
         from sonar.report.survey import Survey
 
         groups = tuple((group.name, group.nodes) for group in self.cluster.groups)
-        return Survey(self.data, self.cluster.nodes, start, end, self.now, self.cluster.sample_interval_s, groups)
+        return Survey(self.data, self.cluster.nodes, start, end, self.now, self.cluster.usual_interval_s, groups)
 
     def policies(self) -> list[Policy]:
         """Return the policies that apply: of the cluster's own description, a site's file, or shipped."""

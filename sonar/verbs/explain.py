@@ -86,7 +86,7 @@ def _times(story: Story) -> list[tuple[str, str, str, str]]:
         (
             "coverage",
             f"{whole['runs_seen']} of {whole['runs_expected']}",
-            "runs of the sampler on its hosts in that time; expected: duration / usual interval + 1",
+            "runs of the sampler on its hosts in that time; expected: duration / stated or usual interval + 1",
             "heartbeats too",
         ),
     ]

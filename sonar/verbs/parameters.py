@@ -88,6 +88,7 @@ def query_of(
     *,
     data: Path | Sequence[Path],
     nodes: "NodeTable | None" = None,
+    interval_s: int | None = None,
     account: str | None = None,
     clusters: "Clusters | None" = None,
     reports: Sequence[Path] = (),
@@ -96,7 +97,7 @@ def query_of(
     """Return the query and the format that these options ask for.
 
     `given` has the texts of each option by its long name; that of a flag is `true`. `data` is the root of one
-    cluster's log tree, or explicit files. `account` is whose records the answer is about where `asks_for_own_records`;
+    cluster's log tree, or explicit files; `nodes` and `interval_s` are what its description states. `account` is whose records the answer is about where `asks_for_own_records`;
     None is everyone. Raise UsageError for an option that is not known, repeated or badly valued, SonarError for the
     rest.
     """
@@ -132,6 +133,7 @@ def query_of(
         window=window,
         now=now,
         nodes=nodes,
+        interval_s=interval_s,
         has_node_file=has_node_file,
         clusters=clusters,
         reports=tuple(reports),

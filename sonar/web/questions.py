@@ -81,13 +81,17 @@ class Asker:
         question = narrowed(verb, given, self.who)
         clusters = self.clusters
         data: Path | tuple[Path, ...] = ()
-        nodes = None
+        nodes = interval_s = None
         reports: tuple[Path, ...] = ()
         if cluster is not None:
             data = clusters.data / cluster
-            nodes = clusters.nodes(cluster) if verb.takes_config else None
+            if verb.takes_config:
+                nodes, interval_s = clusters.nodes(cluster), clusters.describe(cluster).sample_interval_s
             reports = self.reports_of(cluster)
-        query, fmt = query_of(verb, question, data=data, nodes=nodes, clusters=clusters, reports=reports, now=self.now)
+        query, fmt = query_of(
+            verb, question, data=data, nodes=nodes, interval_s=interval_s, clusters=clusters, reports=reports,
+            now=self.now,
+        )  # fmt: skip
         if self.shared is not None and cluster is not None:
             query = replace(query, scan=self.shared.of(cluster, query))
         # Rows that are not to be seen go before anything else looks at rows: no count or order may tell of them.
