@@ -97,9 +97,9 @@ def query_of(
     """Return the query and the format that these options ask for.
 
     `given` has the texts of each option by its long name; that of a flag is `true`. `data` is the root of one
-    cluster's log tree, or explicit files; `nodes` and `interval_s` are what its description states. `account` is whose records the answer is about where `asks_for_own_records`;
-    None is everyone. Raise UsageError for an option that is not known, repeated or badly valued, SonarError for the
-    rest.
+    cluster's log tree, or explicit files; `nodes` and `interval_s` are what its description states. `account` is whose
+    records the answer is about where `asks_for_own_records`; None is everyone. Raise UsageError for an option that is
+    not known, repeated or badly valued, SonarError for the rest.
     """
     from sonar.read.capacities import stored_nodes
     from sonar.read.scan import Scan
