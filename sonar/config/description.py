@@ -83,8 +83,8 @@ KEYS = (
     Key("Cluster", "Title", values.TEXT, "", "What people call it. By default its name."),
     Key("Cluster", "Description", values.TEXT, "", "A sentence about it."),
     Key("Cluster", "Aliases", values.WORDS, "", "Other names, for uploads and for questions."),
-    Key("Cluster", "SampleInterval", values.SPAN, "5min", "How often its nodes sample: if stated, coverage goes by it, else "
-        "by what each node sends."),
+    Key("Cluster", "SampleInterval", values.SPAN, "5min", "How often its nodes sample. "
+        "If stated, coverage goes by it, else by what each node sends."),
     Key("Cluster", "Features", values.WORDS, "", "Some of uptime, gpu, slurm. By default what the nodes tell."),
     Key("Cluster", "ExcludeUsers", values.WORDS, "", "Users whose processes are left out of every answer."),
     Key("Cluster", "ExcludeCommands", values.WORDS, "", "Commands that are left out of every answer."),
