@@ -115,6 +115,7 @@ STAGE := $(DESTDIR)$(LIBDIR)/venv.new
 
 # Where the wheels come from: the package index, or, where there is none, a directory that `make wheelhouse` has made.
 PIP_SOURCE := $(if $(WHEELHOUSE),--no-index --find-links "$(abspath $(WHEELHOUSE))")
+# EXTRAS=oidc,kafka adds what these need.
 WITH_SYSTEM := $(if $(SYSTEM_SITE_PACKAGES),--system-site-packages)
 
 install: install-venv install-files  ## into PREFIX (/usr/local), honouring DESTDIR; enables and starts nothing
@@ -133,7 +134,7 @@ install-venv: $(if $(WHEELHOUSE),,deps)
 	$(PYTHON) -m venv --without-pip $(WITH_SYSTEM) "$(STAGE)"
 	mkdir -p build && pip=$$(mktemp -d "$(CURDIR)/build/pip.XXXXXX") && trap 'rm -rf "$$pip"' EXIT && $(PYTHON) -m venv "$$pip" && \
 	  "$$pip/bin/pip" install --quiet $(PIP_SOURCE) --upgrade 'pip>=23' && \
-	  "$$pip/bin/pip" --python "$(STAGE)/bin/python" install --quiet --no-compile --use-pep517 $(PIP_SOURCE) $(PIP_OPTIONS) .
+	  "$$pip/bin/pip" --python "$(STAGE)/bin/python" install --quiet --no-compile --use-pep517 $(PIP_SOURCE) $(PIP_OPTIONS) '.$(if $(EXTRAS),[$(EXTRAS)])'
 	sed -i -e 's|^CONFIG: Final = .*|CONFIG: Final = Path("$(SYSCONFDIR)/sonar")  # the administrator'"'"'s|' \
 	  -e 's|^VENDOR: Final = .*|VENDOR: Final = Path("$(LIBDIR)")  # the package'"'"'s|' "$(STAGE)"/lib/python3*/site-packages/sonar/paths.py
 	sed -i '/^command = /d' "$(STAGE)/pyvenv.cfg"

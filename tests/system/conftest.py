@@ -70,7 +70,7 @@ class Machine:
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a DESTDIR into which `make install PREFIX=/usr` has installed.
+    """Return a DESTDIR into which `make install PREFIX=/usr EXTRAS=oidc` has installed.
 
     $SONAR_TEST_INSTALL names one that is there already, to save the time while working on the tests.
     """
@@ -78,7 +78,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return Path(again)
     destination = tmp_path_factory.mktemp("install")
     subprocess.run(
-        ["make", "-s", "install", f"DESTDIR={destination}", "PREFIX=/usr", "NO_DEPS=1"],
+        ["make", "-s", "install", f"DESTDIR={destination}", "PREFIX=/usr", "NO_DEPS=1", "EXTRAS=oidc"],
         cwd=TOP,
         check=True,
         timeout=900,
