@@ -112,7 +112,7 @@ def places(server: Server, fox: Server, tmp_path_factory: pytest.TempPathFactory
         path = fox.config / "reports" / FOX / "public" / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
-    return Places(*found, auth)
+    return Places(found[0], found[1], auth)
 
 
 def printed(capfdbinary: pytest.CaptureFixture[bytes], *argv: str | Path) -> bytes:
