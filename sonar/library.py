@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from sonar.config.description import Cluster
     from sonar.config.nodes import NodeTable
     from sonar.verbs.declare import Result, Verb
 
@@ -53,11 +54,12 @@ class Log:
             raise UsageError(f"A log tree and files do not go together: '{first}', '{Path(files[0])}'")
         self._data: Path | Sequence[Path] = first if first.is_dir() else [first, *map(Path, files)]
         self._nodes: NodeTable | None = None
-        self._interval_s: int | None = None
+        self._described: Cluster | None = None
         if nodes is not None:
-            from sonar.config.nodes import read_interval, read_nodes
+            from sonar.config.description import read_described
 
-            self._nodes, self._interval_s = read_nodes(Path(nodes)), read_interval(Path(nodes))
+            self._described = read_described(Path(nodes))
+            self._nodes = self._described.nodes
 
     def jobs(
         self,
@@ -168,7 +170,7 @@ class Log:
         given["fmt"] = [fields]
         given |= {name: [_day(time)] for name, time in (("from", since), ("to", until)) if time is not None}
         query, _fmt = query_of(
-            verb, given, data=self._data, nodes=self._nodes, interval_s=self._interval_s, now=present()
+            verb, given, data=self._data, nodes=self._nodes, described=self._described, now=present()
         )
         window = query.window
         if isinstance(since, datetime):

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from sonar import hosts
 from sonar.errors import SonarError
 
-__all__ = ["Node", "NodeTable", "combined", "read_interval", "read_json_description", "read_nodes"]
+__all__ = ["Node", "NodeTable", "combined", "read_json_description", "read_nodes"]
 
 _LARGEST_FILE = 64 << 20
 _LARGEST_NUMBER = 2**32 - 1
@@ -41,20 +41,9 @@ def read_nodes(path: Path) -> NodeTable:
 
     A file `NAME.conf` is a description as sonar-cluster(5) has it; any other is JSON.
     """
-    if path.suffix == ".conf":
-        from sonar.config.description import read_description
+    from sonar.config.description import read_described
 
-        return read_description(path).nodes
-    return read_json_description(path)[1]
-
-
-def read_interval(path: Path) -> int | None:
-    """Return the seconds between samples that a file of `read_nodes` states; None if it does not."""
-    if path.suffix != ".conf":
-        return None
-    from sonar.config.description import read_description
-
-    return read_description(path).sample_interval_s
+    return read_described(path).nodes
 
 
 def read_json_description(path: Path) -> tuple[Mapping[str, Any], NodeTable]:

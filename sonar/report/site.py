@@ -47,7 +47,9 @@ class Site:
         from sonar.report.survey import Survey
 
         groups = tuple((group.name, group.nodes) for group in self.cluster.groups)
-        return Survey(self.data, self.cluster.nodes, start, end, self.now, self.cluster.usual_interval_s, groups)
+        return Survey(
+            self.data, self.cluster.nodes, start, end, self.now, self.cluster.usual_interval_s, groups, self.cluster
+        )
 
     def policies(self) -> list[Policy]:
         """Return the policies that apply."""
