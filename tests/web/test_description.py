@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,8 +75,8 @@ def test_a_cluster_for_staff_is_none_to_users(place: Server) -> None:
 
 
 def test_what_is_left_out_is_in_no_answer_but_a_sign_of_life(place: Server) -> None:
-    def rows(verb: str, cluster: str = OPEN, **more: str) -> list[dict[str, str]]:
-        found: list[dict[str, str]] = json.loads(place.ask(verb, cluster=cluster, **more).data)
+    def rows(verb: str, cluster: str = OPEN, **more: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(place.ask(verb, cluster=cluster, **more).data)
         return found
 
     everything = {(row["user"], row["cmd"]) for row in rows("parse", STAFF, user="-", fmt="json,user,cmd")}
@@ -88,7 +89,7 @@ def test_what_is_left_out_is_in_no_answer_but_a_sign_of_life(place: Server) -> N
         float(record["cpu"])
         for cluster in (OPEN, STAFF)
         for host in rows("load", cluster, host="c-1", last="true", daily="true", fmt="json,cpu")
-        for record in host["records"]  # type: ignore[attr-defined]
+        for record in host["records"]
     ]
     assert loads[0] == pytest.approx(loads[1] / 2, rel=0.1)
     assert {row["host"] for row in rows("metadata", fmt="json,host")} == {"c-1", "c-2", "g-1"}
