@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from sonar.errors import SonarError, UsageError
+from sonar.places import place_of
 
 if TYPE_CHECKING:
     import os
@@ -47,7 +48,7 @@ class Log:
         nodes: "str | os.PathLike[str] | None" = None,
     ) -> None:
         """See `sonar.open`."""
-        first = Path(data)
+        first = place_of(data)
         if not first.exists():
             raise SonarError(f"No such file or directory: '{first}'")
         if first.is_dir() and files:

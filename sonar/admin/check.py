@@ -17,6 +17,7 @@ from sonar.config.settings import Check, Settings
 from sonar.errors import SonarError
 from sonar.names import ClusterName
 from sonar.outbox import waiting
+from sonar.places import ObjectPath
 from sonar.times import DAY, iso_text
 
 __all__ = ["KINDS", "Findings", "cluster_of", "find"]
@@ -161,6 +162,8 @@ def _silent(tree: Path, cluster: ClusterName, limit: int, forget_after: int, now
 def _disk(settings: Settings) -> Iterator[Trouble]:
     seen = set()
     for path in (settings.paths.data, settings.paths.reports, settings.paths.outbox):
+        if isinstance(path, ObjectPath):
+            continue
         existing = next(one for one in (path, *path.parents) if one.exists())
         device = existing.stat().st_dev
         if device in seen:

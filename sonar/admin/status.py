@@ -15,6 +15,7 @@ from sonar.config.settings import Settings, load_settings
 from sonar.errors import SonarError
 from sonar.names import ClusterName
 from sonar.outbox import waiting
+from sonar.places import ObjectPath
 from sonar.times import HOUR, iso_text, present
 
 __all__ = ["ClusterState", "Disk", "State", "print_status", "state_of"]
@@ -126,6 +127,8 @@ def _cluster(settings: Settings, name: ClusterName, now: int) -> ClusterState:
 def _disks(settings: Settings) -> list[Disk]:
     found: dict[int, Disk] = {}
     for path in (settings.paths.data, settings.paths.reports):
+        if isinstance(path, ObjectPath):
+            continue
         existing = next(one for one in (path, *path.parents) if one.exists())
         status = os.statvfs(existing)
         free = status.f_bavail * status.f_frsize

@@ -18,6 +18,7 @@ from sonar.cli.source import (
     source_of,
 )
 from sonar.errors import SonarError, UsageError
+from sonar.places import ObjectPath, place_of
 from sonar.times import iso_text, present
 from sonar.verbs.declare import Option, OptionType, Reads, Verb
 
@@ -98,7 +99,8 @@ def answer_verb(verb: Verb, argv: Sequence[str]) -> None:
         scheduler="".join(question.pop("scheduler", ())),
     )
     if work.scheduler and "data-path" in source:  # workers have directories of their own
-        source["data-path"] = str(Path(source["data-path"]).absolute())
+        place = place_of(source["data-path"])
+        source["data-path"] = source["data-path"] if isinstance(place, ObjectPath) else str(place.absolute())
     output = Path(question.pop("output")[0]) if "output" in question else None
     if question.get("fmt", [""])[0].startswith("help"):
         from sonar.render.formats import format_help

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from sonar.cli.defaults import NAME, read_defaults
 from sonar.errors import SonarError
+from sonar.places import place_of
 from sonar.verbs.declare import Option, OptionType, Reads, Verb
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ __all__ = [
 ]
 
 SOURCE_OPTIONS = (
-    Option("data-path", "root of the log tree ($SONAR_ROOT, else ~/sonar/data)", OptionType.PATH, metavar="DIR"),
+    Option(
+        "data-path", "root of the log tree, or s3:// ($SONAR_ROOT, else ~/sonar/data)", OptionType.PATH, metavar="DIR"
+    ),
     Option(
         "jobanalyzer-dir",
         "root of many clusters: data/, cluster-config/, reports/; with --cluster",
@@ -111,9 +114,9 @@ def _audiences(reports: Path) -> tuple[Path, ...]:
 def _data_path(option: str | None) -> Path:
     """Return the root of the log tree: the option, $SONAR_ROOT, or below the home directory."""
     if option:
-        return Path(option)
+        return place_of(option)
     if root := os.environ.get("SONAR_ROOT"):
-        return Path(root)
+        return place_of(root)
     if home := os.environ.get("HOME"):
         return Path(home) / "sonar" / "data"
     raise SonarError("No data path: give --data-path, or set SONAR_ROOT or HOME")

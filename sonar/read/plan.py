@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sonar.places import known_state
 from sonar.read.columns import COLUMNS_NAME, Identity, covered, open_columns
 from sonar.read.files import LogFile, SampleReader, host_of
 from sonar.read.tree import read_bytes
@@ -136,7 +137,7 @@ def _plan_day(
 
 def _size(path: Path) -> int:
     try:
-        return path.stat().st_size
+        return known_state(path).st_size
     except OSError:
         return 0
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sonar.errors import SonarError, UsageError
+from sonar.places import text_of
 from sonar.times import day_of
 
 if TYPE_CHECKING:
@@ -227,7 +228,9 @@ class Program:
         for name, values in options.items():
             argv += self._arguments(name, values)
         source = self._source
-        argv += ["--data-path", str(source.data)] if isinstance(source.data, Path) else ["--", *map(str, source.data)]
+        argv += (
+            ["--data-path", text_of(source.data)] if isinstance(source.data, Path) else ["--", *map(str, source.data)]
+        )
         try:
             done = subprocess.run(
                 argv, capture_output=True, text=True, timeout=_TIMEOUT_S, stdin=subprocess.DEVNULL, check=False

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TextIO
 
 from sonar.errors import UsageError
+from sonar.places import place_of
 from sonar.times import DAY, date_limit
 from sonar.verbs.declare import Option, OptionType
 
@@ -52,7 +53,7 @@ class Call:
 
     def path(self, name: str) -> Path | None:
         """Return the path of an option, made absolute; None if it was not given."""
-        return Path(self.given[name][0]).absolute() if name in self.given else None
+        return place_of(self.given[name][0]).absolute() if name in self.given else None
 
     def required(self, *names: str) -> tuple[Path, ...]:
         """Return the paths of options that must be there. Raise UsageError naming all that are missing."""

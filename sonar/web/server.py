@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import contextlib
-import logging
 import os
 import secrets
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import sonar
 from sonar import log
 from sonar.errors import SonarError, UsageError
+from sonar.places import place_of
 from sonar.serve.options import add_listening_options, byte_count, byte_count_or_none
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--version", action="version", version=f"sonalyzed {sonar.__version__}")
     made.add_argument("--verbose", action="store_true", help="log more")
-    made.add_argument("--data", type=Path, required=True, metavar="DIR", help="where the clusters' log trees are")
+    made.add_argument("--data", type=place_of, required=True, metavar="DIR", help="where the clusters' log trees are")
     made.add_argument(
         "--cluster-config", type=Path, metavar="DIR", help="where CLUSTER-config.json and cluster-aliases.json are"
     )
@@ -108,7 +108,7 @@ def main(argv: Sequence[str]) -> int:
             ailment=site.ailment,
             obstacle=site.workers.obstacle,
             tls=TlsFiles.find(args.tls_cert, args.tls_key),
-            on_reload=site.identities.reload if site.identities is not None else None,
+            on_reload=site.reload,
             on_drain=site.workers.drain,
             work=lambda: _beside(site, for_commands),
             limits=Limits(body_bytes=_LARGEST_BODY, request_s=_LONGEST_REQUEST_S, concurrent=_MOST_REQUESTS),
@@ -141,8 +141,6 @@ def _site(args: argparse.Namespace, resident_bytes: int) -> "Site":
         args.reports and args.reports.absolute(),
     )
     identities = None if args.password_file is None else Identities.load(args.password_file)
-    if identities is not None and identities.warning:
-        logging.getLogger(__name__).warning("%s", identities.warning)
     limits = WorkLimits(
         questions=args.queries,
         waiting=args.waiting,
@@ -154,6 +152,7 @@ def _site(args: argparse.Namespace, resident_bytes: int) -> "Site":
     if files is not None:
         files.prepare()
     site = Site(clusters, identities, limits, args.site_pages and args.site_pages.absolute(), files=files)
+    site.warn()
     if args.oidc is not None:
         from sonar.web.oidc import Provider
 
