@@ -163,7 +163,7 @@ def test_a_cluster_of_the_server_is_named_by_its_name(
     for asked in (["backtest", "cpuhog"], ["explain", "cpuhog", "--job", "99"], ["top-users"], ["downtime"]):
         named = naicreport(tmp_path, *asked, "--cluster", planted.CLUSTER, *window).stdout
         assert named == naicreport(tmp_path, *asked, *data.options).stdout
-        assert len(named) > 100
+        assert len(named) > 10
     refused = naicreport(tmp_path, "top-users", "--cluster", planted.CLUSTER, *data.options, status=2).stderr
     assert "--cluster and --data-dir do not go together" in refused
     assert "no cluster 'nonesuch'" in naicreport(tmp_path, "downtime", "--cluster", "nonesuch", status=1).stderr
