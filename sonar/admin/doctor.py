@@ -156,6 +156,8 @@ def _passwords(_settings: Settings) -> Iterator[Finding]:
             yield Finding("error", f"there is no '{path}': nobody may talk to the server, which does not start", mend)
             continue
         entries = read_entries(path)
+        if not entries:
+            yield Finding("warning", f"'{path}' has no users: nobody is let in", mend)
         plain = [entry.identity.name for entry in entries if isinstance(entry.secret, str)]
         if plain:
             text = f"{len(plain)} passwords in '{path}' are in plain text"

@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import contextlib
-import logging
 import os
 import secrets
 from collections.abc import Sequence
@@ -105,7 +104,7 @@ def main(argv: Sequence[str]) -> int:
             ailment=site.ailment,
             obstacle=site.workers.obstacle,
             tls=TlsFiles.find(args.tls_cert, args.tls_key),
-            on_reload=site.identities.reload if site.identities is not None else None,
+            on_reload=site.reload,
             on_drain=site.workers.drain,
             work=lambda: _beside(site, for_commands),
             limits=Limits(body_bytes=_LARGEST_BODY, request_s=_LONGEST_REQUEST_S, concurrent=_MOST_REQUESTS),
@@ -136,8 +135,6 @@ def _site(args: argparse.Namespace, resident_bytes: int) -> "Site":
         args.reports and args.reports.absolute(),
     )
     identities = None if args.password_file is None else Identities.load(args.password_file)
-    if identities is not None and identities.warning:
-        logging.getLogger(__name__).warning("%s", identities.warning)
     limits = WorkLimits(
         questions=args.queries,
         waiting=args.waiting,
@@ -146,6 +143,7 @@ def _site(args: argparse.Namespace, resident_bytes: int) -> "Site":
         resident_bytes=resident_bytes,
     )
     site = Site(clusters, identities, limits, args.site_pages and args.site_pages.absolute())
+    site.warn()
     if args.oidc is not None:
         from sonar.web.oidc import Provider
 

@@ -1,5 +1,6 @@
 """What the query server is made of: the clusters, those who may ask, the processes that answer, and the counts."""
 
+import logging
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from sonar.web.snapshots import Snapshots
 
 __all__ = ["ANYBODY", "Site"]
+
+_log = logging.getLogger(__name__)
 
 ANYBODY = Identity("", Role.SUPPORT)
 """Who asks where nobody needs a password."""
@@ -73,7 +76,20 @@ class Site:
         """Return one line for `systemctl status`."""
         ended, workers = self.workers.ended, self.workers
         failed = sum(number for outcome, number in ended.items() if outcome not in ("answered", "cancelled"))
+        nobody = self.identities is not None and self.identities.lets_nobody_in
         return (
             f"{ended['answered']} questions answered, {failed} failed, {ended['cancelled']} given up by their askers, "
             f"{sum(workers.running.values())} in progress, {sum(workers.waiting.values())} waiting"
+            f"{'; nobody is let in: the password file has no users' if nobody else ''}"
         )
+
+    def reload(self) -> None:
+        """Read again who may ask; raise SonarError and keep the users as they are if the file is bad."""
+        if self.identities is not None:
+            self.identities.reload()
+        self.warn()
+
+    def warn(self) -> None:
+        """Log what whoever keeps the file of users should be told."""
+        if self.identities is not None and self.identities.warning:
+            _log.warning("%s", self.identities.warning)
