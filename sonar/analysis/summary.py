@@ -85,6 +85,7 @@ class Details(Enum):
     EDGES = "those that were there at the first or the last run, or of which some stream does not count"
     APART = "of all, but of those first, and then of the others"
     ALL = "all"
+    LACKING = "those of which some stream does not count: enough if nothing comes before or after"
 
 
 def summarized(
@@ -118,7 +119,10 @@ def summarized(
         others = details_of(rows, steps, ~found["detailed"]) if details is Details.APART else None
         if details is Details.ALL:
             found["detailed"][:] = True
-        heads, parts = details_of(rows, steps, found["detailed"])
+        elif details is Details.LACKING:
+            found["detailed"] = ~found["whole"]
+        is_needed = details is not Details.LACKING or found["detailed"].any()
+        heads, parts = details_of(rows, steps, found["detailed"]) if is_needed else ({}, {})
         return Summaries(hosts, words, sets, found, heads, parts, {}, runs, extents, others)
     heads, slots = _load(rows)
     return Summaries(hosts, words, sets, {}, heads, {}, slots, runs, extents)
