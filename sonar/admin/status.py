@@ -102,7 +102,7 @@ def _cluster(settings: Settings, name: ClusterName, now: int) -> ClusterState:
     arrivals = arrivals_of(settings.paths.data / name, now, settings.check.forget_after)
     try:
         described = Clusters(settings.paths.data, settings.paths.clusters).describe(name)
-        title, limit = described.title, described.sample_interval_s * settings.check.silent_after
+        title, limit = described.title, described.usual_interval_s * settings.check.silent_after
     except SonarError:
         title, limit = name, 300 * settings.check.silent_after
     posts = records = refused = 0
