@@ -29,7 +29,6 @@ PYTHON ?= $(firstword $(foreach p,/usr/bin/python3 /usr/bin/python3.13 /usr/bin/
 # Where `sonalyze` and the like are on PATH; everything else stays in libexec.
 COMMANDS := sonarctl sonalyze naicreport
 VENV_PYTHON := .venv/bin/python
-INSTALL_VENV := $(DESTDIR)$(LIBDIR)/venv
 
 # ---- targets that are promised -------------------------------------------------------------------------------------
 
@@ -112,48 +111,56 @@ deps-check:
 
 # ---- installation --------------------------------------------------------------------------------------------------
 
-SCRIPT_LINE := 1s|^.*$$|\#!$(LIBDIR)/venv/bin/python -I|
 UNITS := $(wildcard units/*.service units/*.socket units/*.target units/*.slice units/*.timer units/*.path)
 DROP_INS := $(wildcard units/*.d/*.conf)
 PAGES := $(wildcard man/*.[0-9])
 STAGE := $(DESTDIR)$(LIBDIR)/venv.new
+RESTARTED := sonar-infiltrate.service sonar-sonalyzed.service sonar-sonard.service sonar-exfiltrate.service
 
 # Where the wheels come from: the package index, or, where there is none, a directory that `make wheelhouse` has made.
 PIP_SOURCE := $(if $(WHEELHOUSE),--no-index --find-links "$(abspath $(WHEELHOUSE))")
+# EXTRAS=oidc,kafka adds what these need.
 WITH_SYSTEM := $(if $(SYSTEM_SITE_PACKAGES),--system-site-packages)
 
+# What runs of an older version is restarted, which refuses no connection: the service manager holds the ports.
 install: install-venv install-files  ## into PREFIX (/usr/local), honouring DESTDIR; enables and starts nothing
 	@[ -n "$(DESTDIR)" ] || { systemd-sysusers; systemd-tmpfiles --create sonar-server.conf; journalctl --update-catalog; \
-	  ! [ -d /run/systemd/system ] || systemctl daemon-reload; \
+	  ! [ -d /run/systemd/system ] || { systemctl daemon-reload; systemctl try-restart $(RESTARTED); }; \
+	  "$(LIBDIR)/prune"; \
 	  echo "Installed. Next, as sonar(7) has it: sonarctl cert ca; sonarctl cert server HOST; sonarctl cluster add NAME;"; \
 	  echo "sonarctl passwd add YOU --query --role admin; systemctl enable --now sonar.target; sonarctl doctor"; }
 
-# A private environment made from the system's interpreter. Of its bin only the interpreter is used, so the tree may be
-# staged and moved; what names the stage is removed. Services cannot write bytecode, so it is made here. It takes the
-# place of an older one by a rename: what runs has its files open or loaded, and what starts finds a whole tree.
+# A private environment made from the system's interpreter, and the programs that run in it. Of its bin only the
+# interpreter is used, so the tree may be staged and moved; what names the stage is removed. Services cannot write
+# bytecode, so it is made here. The directory is called after what is in it, and each program names its own: whatever
+# runs imports modules of its own version until it ends. The link `venv`, swapped by a rename, decides what starts.
 install-venv: $(if $(WHEELHOUSE),,deps)
 	case "$(PYTHON)" in /root/*|/home/*) echo "PYTHON=$(PYTHON) lies in a home, which services cannot read" >&2; exit 1;; esac
 	install -d "$(DESTDIR)$(LIBDIR)"
-	rm -rf "$(STAGE)" "$(DESTDIR)$(LIBDIR)/venv.old" build/lib build/bdist.*
+	rm -rf "$(STAGE)" build/lib build/bdist.*
 	$(PYTHON) -m venv --without-pip $(WITH_SYSTEM) "$(STAGE)"
 	mkdir -p build && pip=$$(mktemp -d "$(CURDIR)/build/pip.XXXXXX") && trap 'rm -rf "$$pip"' EXIT && $(PYTHON) -m venv "$$pip" && \
 	  "$$pip/bin/pip" install --quiet $(PIP_SOURCE) --upgrade 'pip>=23' && \
-	  "$$pip/bin/pip" --python "$(STAGE)/bin/python" install --quiet --no-compile --use-pep517 $(PIP_SOURCE) $(PIP_OPTIONS) .
+	  "$$pip/bin/pip" --python "$(STAGE)/bin/python" install --quiet --no-compile --use-pep517 $(PIP_SOURCE) $(PIP_OPTIONS) '.$(if $(EXTRAS),[$(EXTRAS)])'
 	sed -i -e 's|^CONFIG: Final = .*|CONFIG: Final = Path("$(SYSCONFDIR)/sonar")  # the administrator'"'"'s|' \
 	  -e 's|^VENDOR: Final = .*|VENDOR: Final = Path("$(LIBDIR)")  # the package'"'"'s|' "$(STAGE)"/lib/python3*/site-packages/sonar/paths.py
 	sed -i '/^command = /d' "$(STAGE)/pyvenv.cfg"
 	find "$(STAGE)/bin" -mindepth 1 ! -name 'python*' -delete
+	install -m 0755 -Dt "$(STAGE)/libexec" libexec/*
 	"$(STAGE)/bin/python" -m compileall -q -j 0 --invalidation-mode unchecked-hash -s "$(STAGE)" -p "$(LIBDIR)/venv" "$(STAGE)/lib" >/dev/null
-	if [ -e "$(INSTALL_VENV)" ]; then mv -T "$(INSTALL_VENV)" "$(DESTDIR)$(LIBDIR)/venv.old"; fi
-	mv -T "$(STAGE)" "$(INSTALL_VENV)"
-	rm -rf "$(DESTDIR)$(LIBDIR)/venv.old"
+	cd "$(DESTDIR)$(LIBDIR)" && release="venv-$(VERSION)-$$(cd venv.new && find . -type f ! -name '*.pyc' | LC_ALL=C sort | xargs -d '\n' sha256sum | sha256sum | cut -c1-12)" && \
+	  sed -i "1s|.*|\#!$(LIBDIR)/$$release/bin/python -I|" venv.new/libexec/* && \
+	  { [ ! -e "$$release" ] || mv -T "$$release" "$$release.replaced"; } && mv -T venv.new "$$release" && rm -rf "$$release.replaced" && \
+	  { [ -L venv ] || rm -rf venv; } && ln -sfn "$$release" venv.new && mv -T venv.new venv
+	install -m 0755 packaging/prune "$(DESTDIR)$(LIBDIR)/prune"
 
 # Each file gets its place by a rename too (install(1) removes and makes anew, so a program that runs keeps its own).
 # Configuration is only put where there is none; a changed default goes beside it as NAME.new.
 install-files:
-	install -d "$(DESTDIR)$(LIBEXECDIR)/sonar" "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(UNITDIR)" "$(DESTDIR)$(SYSUSERSDIR)" \
+	install -d "$(DESTDIR)$(LIBEXECDIR)" "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(UNITDIR)" "$(DESTDIR)$(SYSUSERSDIR)" \
 	  "$(DESTDIR)$(TMPFILESDIR)" "$(DESTDIR)$(PRESETDIR)" "$(DESTDIR)$(CATALOGDIR)" "$(DESTDIR)$(SYSCONFDIR)/sonar"
-	for f in libexec/*; do to="$(DESTDIR)$(LIBEXECDIR)/sonar/$${f##*/}"; sed '$(SCRIPT_LINE)' "$$f" >"$$to.new"; chmod 0755 "$$to.new"; mv "$$to.new" "$$to"; done
+	[ -L "$(DESTDIR)$(LIBEXECDIR)/sonar" ] || rm -rf "$(DESTDIR)$(LIBEXECDIR)/sonar"
+	ln -sfn "$$(realpath -sm --relative-to="$(LIBEXECDIR)" "$(LIBDIR)/venv/libexec")" "$(DESTDIR)$(LIBEXECDIR)/sonar"
 	for f in $(COMMANDS); do ln -sfn "$(LIBEXECDIR)/sonar/$$f" "$(DESTDIR)$(BINDIR)/$$f"; done
 	for f in $(UNITS) $(DROP_INS); do to="$(DESTDIR)$(UNITDIR)/$${f#units/}"; install -d "$${to%/*}"; \
 	  sed -e 's|/usr/libexec/sonar/|$(LIBEXECDIR)/sonar/|g' -e 's|/etc/sonar|$(SYSCONFDIR)/sonar|g' "$$f" >"$$to.new"; chmod 0644 "$$to.new"; mv "$$to.new" "$$to"; done
@@ -173,7 +180,7 @@ install-files:
 
 wheelhouse: all  ## wheels of everything in build/wheelhouse; there: make install WHEELHOUSE=DIR, without a network
 	rm -rf build/wheelhouse && mkdir -p build/wheelhouse
-	.venv/bin/pip wheel --quiet --use-pep517 --wheel-dir build/wheelhouse . 'pip>=23' 'setuptools>=65' wheel
+	.venv/bin/pip wheel --quiet --use-pep517 --wheel-dir build/wheelhouse '.$(if $(EXTRAS),[$(EXTRAS)])' 'pip>=23' 'setuptools>=65' wheel
 	rm -f build/wheelhouse/sonar_server-*.whl
 	@echo "build/wheelhouse has $$(ls build/wheelhouse | wc -l) wheels for $$($(VENV_PYTHON) -V) on $$(uname -m). Take this directory and the wheels there."
 
@@ -186,18 +193,22 @@ DEB_FILE ?= build/sonar-server_$(VERSION)_$(DEB_ARCH).deb
 ENABLED := $(shell sed -n 's/^enable //p' units/sonar-server.preset)
 PYTHON_MINOR = $(shell $(PYTHON) -c 'import sys; print(sys.version_info.minor)')
 
-# The environment goes into the package as it is: Debian has no package of pyarrow. DEB_TREE may name a tree that
-# `make install PREFIX=/usr DESTDIR=…` has made already.
+# The environment goes into the package as it is: Debian has no package of pyarrow. dpkg removes files of an old version
+# before services are restarted, so nothing runs from what it owns: postinst makes hard links of it (`package`) to run
+# from. DEB_TREE may name a tree that `make install PREFIX=/usr DESTDIR=…` has made already.
 deb:  ## a Debian package in build/, of what `make install PREFIX=/usr` makes
 	[ -d "$(DEB_TREE)/usr" ] && [ "$(DEB_TREE)" != build/deb ] || { rm -rf build/deb; $(MAKE) -s install PREFIX=/usr DESTDIR="$(CURDIR)/build/deb"; }
 	$(MAKE) -s deb-only
 
+deb-only: DEB_LIBRARY = $(DEB_TREE)/usr/lib/sonar-server
 deb-only:
 	rm -rf "$(DEB_TREE)/DEBIAN" && install -d -m 0755 "$(DEB_TREE)/DEBIAN" build
+	! [ -L "$(DEB_LIBRARY)/venv" ] || { mv -T "$$(realpath "$(DEB_LIBRARY)/venv")" "$(DEB_LIBRARY)/package"; rm "$(DEB_LIBRARY)/venv"; }
 	sed -e 's|@VERSION@|$(VERSION)|; s|@ARCH@|$(DEB_ARCH)|; s|@PYTHON@|3.$(PYTHON_MINOR)|' \
 	  -e "s|@PYTHON_NEXT@|3.$$(( $(PYTHON_MINOR) + 1 ))|; s|@SIZE@|$$(du -sk "$(DEB_TREE)" | cut -f1)|" \
 	  packaging/deb/control.in >"$(DEB_TREE)/DEBIAN/control"
-	for f in postinst prerm postrm; do sed 's|@UNITS@|$(ENABLED)|' packaging/deb/$$f >"$(DEB_TREE)/DEBIAN/$$f"; chmod 0755 "$(DEB_TREE)/DEBIAN/$$f"; done
+	release=$$(sed -n '1s|.*/\(venv-[^/]*\)/.*|\1|p' "$(DEB_LIBRARY)/package/libexec/sonarctl") && \
+	  for f in postinst prerm postrm; do sed "s|@UNITS@|$(ENABLED)|; s|@RESTARTED@|$(RESTARTED)|; s|@RELEASE@|$$release|" packaging/deb/$$f >"$(DEB_TREE)/DEBIAN/$$f"; chmod 0755 "$(DEB_TREE)/DEBIAN/$$f"; done
 	echo /etc/sonar/sonar.conf >"$(DEB_TREE)/DEBIAN/conffiles"
 	dpkg-deb --root-owner-group -Zzstd -z$(or $(DEB_LEVEL),3) --build "$(DEB_TREE)" "$(DEB_FILE)" >/dev/null
 	@echo "$(DEB_FILE)"

@@ -29,6 +29,7 @@ class Event(Enum):
     RELOADED = "361531d7aaed4b8a9801e4712d3abdde"  # a service has read its configuration again
     RELOAD_FAILED = "4d41487e79954a1aa07094108a1d7fa5"  # what it read is bad; the service goes on with what it had
     SELF_CHECK_FAILED = "dff5e71deb0540979cef49d9edacc1db"  # a service's check of itself failed
+    CUT_OFF = "a6c25b2f152a4092bbde0857a91b4db5"  # the run of a service before this one was killed, or crashed
     STORE_BLOCKED = "987fdc708f194b60b0650f7f8ce016e2"  # uploads are refused: there is no room, or the disk fails
     STORE_FREE = "9189e654b719444998cb6859f2e6067a"  # uploads are taken again
     UNIT_FAILED = "a866596ee51f4240bca1397b6e5112ae"  # a unit has failed, and whoever is to know is told

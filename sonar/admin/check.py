@@ -17,6 +17,7 @@ from sonar.config.settings import Check, Settings
 from sonar.errors import SonarError
 from sonar.names import ClusterName
 from sonar.outbox import waiting
+from sonar.places import ObjectPath
 from sonar.times import DAY, iso_text
 
 __all__ = ["KINDS", "Findings", "cluster_of", "find"]
@@ -138,7 +139,7 @@ def _nodes(settings: Settings, known: Sequence[units.Unit], now: int) -> Iterato
     listening_s = max((unit.active_s or 0 for unit in known if unit.name in _LISTENERS), default=None)
     for name in clusters.names():
         try:
-            limit = clusters.describe(name).sample_interval_s * settings.check.silent_after
+            limit = clusters.describe(name).usual_interval_s * settings.check.silent_after
         except SonarError:
             continue  # told by the check of the configuration
         if listening_s is not None and listening_s < limit:
@@ -161,6 +162,8 @@ def _silent(tree: Path, cluster: ClusterName, limit: int, forget_after: int, now
 def _disk(settings: Settings) -> Iterator[Trouble]:
     seen = set()
     for path in (settings.paths.data, settings.paths.reports, settings.paths.outbox):
+        if isinstance(path, ObjectPath):
+            continue
         existing = next(one for one in (path, *path.parents) if one.exists())
         device = existing.stat().st_dev
         if device in seen:

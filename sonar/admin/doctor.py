@@ -21,6 +21,7 @@ from sonar.config.clusters import Clusters, aliases_of, described_in
 from sonar.config.settings import Settings, files_read, load_settings, load_with_origins, table
 from sonar.errors import ConfigError, SonarError
 from sonar.paths import CONFIG
+from sonar.places import ObjectPath
 from sonar.times import DAY, iso_text, present
 
 __all__ = ["EXAMINATIONS", "Finding", "print_doctor", "print_settings"]
@@ -130,6 +131,8 @@ def _accounts(settings: Settings) -> Iterator[Finding]:
         return
     paths = settings.paths
     for path in (paths.data, paths.reports, paths.state, paths.outbox):
+        if isinstance(path, ObjectPath):
+            continue
         if not path.is_dir():
             yield Finding("error", f"there is no directory '{path}'", "systemd-tmpfiles --create sonar-server.conf")
             continue
@@ -153,6 +156,8 @@ def _passwords(_settings: Settings) -> Iterator[Finding]:
             yield Finding("error", f"there is no '{path}': nobody may talk to the server, which does not start", mend)
             continue
         entries = read_entries(path)
+        if not entries:
+            yield Finding("warning", f"'{path}' has no users: nobody is let in", mend)
         plain = [entry.identity.name for entry in entries if isinstance(entry.secret, str)]
         if plain:
             text = f"{len(plain)} passwords in '{path}' are in plain text"

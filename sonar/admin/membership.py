@@ -88,10 +88,8 @@ def add(place: Place, order: Order) -> str | None:
         _put_identity(place.passwords, name, password)
     _make_directory(place.settings.paths.data, name)
     if place.start:
-        units.systemctl("try-restart", _INGEST)  # its credentials are copied when it starts; no connection is refused
         units.systemctl("enable", "--now", _TARGET.format(name))
-        if any(unit.active == "active" for unit in units.show(["sonar.target"])):
-            units.systemctl("start", "sonar.target")  # what waited for the first password
+        units.take_into_use(_INGEST)
     _log.info("cluster %s added", name, extra=about(Event.CLUSTER_ADDED, SONAR_CLUSTER=name))
     return password
 
@@ -104,14 +102,12 @@ def remove(place: Place, text: str) -> tuple[ClusterName, list[str]]:
         units.systemctl("disable", "--now", _TARGET.format(name))
         done.append("its reports are not made any more")
     left = _drop_identity(place.passwords, name) if place.passwords is not None else None
-    if left:
+    if left is not None:
         if place.start:
-            units.systemctl("try-restart", _INGEST)
+            units.take_into_use(_INGEST)
         done.append("its nodes cannot upload any more")
-    elif left == 0:
-        done.append(
-            f"nobody is left in '{place.passwords}', and infiltrate does not start so: stop it, or add somebody"
-        )
+    if left == 0:
+        done.append(f"nobody is left in '{place.passwords}': infiltrate runs on, and refuses all uploads")
     for path in (place.settings.paths.clusters / f"{name}.conf", place.settings.paths.clusters / f"{name}-config.json"):
         if path.exists():
             path.replace(path.with_name(f"{path.name}.removed"))
@@ -139,7 +135,7 @@ def examine(place: Place, name: ClusterName, now: int) -> list[Finding]:
     arrivals = arrivals_of(settings.paths.data / name, now, settings.check.forget_after)
     known = {node.partition(".")[0]: node for node in described.nodes}
     sending = {node.partition(".")[0]: node for node in arrivals.last}
-    limit = described.sample_interval_s * settings.check.silent_after
+    limit = described.usual_interval_s * settings.check.silent_after
     quiet = [node for node, at in arrivals.last.items() if now - at > limit]
     for nodes, text, mend in (
         ([sending[short] for short in sending if short not in known] if known else [],

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sonar.errors import SonarError, UsageError
 
-__all__ = ["Unit", "check_name", "show", "systemctl"]
+__all__ = ["Unit", "check_name", "show", "systemctl", "take_into_use"]
 
 _PROPERTIES = (
     "Id", "Description", "LoadState", "ActiveState", "SubState", "Result", "NRestarts", "UnitFileState", "StatusText",
@@ -51,7 +51,8 @@ def show(patterns: Sequence[str] = ("sonar-*", "sonar.*")) -> list[Unit]:
 
 
 def check_name(text: str) -> str:
-    """Return the name of a unit; raise UsageError if it cannot be one."""
+    """Return the name of a unit, of a service without its suffix too; raise UsageError if it cannot be one."""
+    text = text if "." in text else f"{text}.service"
     if not _NAME.fullmatch(text):
         raise UsageError(f"{text[:80]!r} is no name of a unit such as sonar-check.service")
     return text
@@ -76,6 +77,16 @@ def systemctl(*argv: str) -> str:
         last = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
         raise SonarError(f"systemctl {argv[0]}: {last}")
     return done.stdout
+
+
+def take_into_use(service: str) -> None:
+    """Have a service of the server take what has changed into use, without a restart; raise SonarError if it cannot.
+
+    What waited for its first password is started, if the server is.
+    """
+    systemctl("try-reload-or-restart", service)
+    if any(unit.active == "active" for unit in show(["sonar.target"])):
+        systemctl("start", "sonar.target")
 
 
 def _units(text: str) -> Iterator[Unit]:

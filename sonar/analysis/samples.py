@@ -11,7 +11,7 @@ from sonar.read.schema import TEXT_COLUMNS
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["NO_EPOCH", "Samples", "concatenated", "dense", "ordered_by", "samples_of"]
+__all__ = ["NO_EPOCH", "Samples", "concatenated", "dense", "of_hosts", "ordered_by", "samples_of"]
 
 _WORD = 1 << 63
 
@@ -69,19 +69,43 @@ def samples_of(table: "pa.Table") -> Samples:
 
 
 def concatenated(parts: Sequence[Samples]) -> Samples:
-    """Return the rows of all parts, in order, their codes on one vocabulary."""
+    """Return the rows of all parts, in order, their codes on one vocabulary; what is the same throughout stays so."""
     words = {
-        name: sorted({word for part in parts for word in part.words[name]}, key=str.encode) for name in parts[0].words
+        # Code points are in the order of their bytes.
+        name: sorted({word for part in parts for word in part.words[name]})
+        for name in parts[0].words
     }
+    if len(parts) == 1:
+        return parts[0]
     columns = {}
     for name in parts[0].columns:
-        pieces = [part[name] for part in parts]
+        pieces = [part[name] for part in parts if len(part)]
         if name in words:
             rank = {word: code for code, word in enumerate(words[name])}
-            tables = [np.array([rank[word] for word in part.words[name]], np.int64) for part in parts]
-            pieces = [table[piece] if len(piece) else piece for table, piece in zip(tables, pieces, strict=True)]
-        columns[name] = np.concatenate(pieces)
+            tables = [np.array([rank[word] for word in part.words[name]], np.int64) for part in parts if len(part)]
+            pieces = [
+                np.broadcast_to(table[piece[0]], len(piece)) if piece.strides == (0,) else table.take(piece)
+                for table, piece in zip(tables, pieces, strict=True)
+            ]
+        if all(piece.strides == (0,) for piece in pieces) and len({piece[0].item() for piece in pieces}) == 1:
+            columns[name] = np.broadcast_to(pieces[0][0], sum(map(len, pieces)))
+        else:
+            columns[name] = np.concatenate(pieces or [part[name] for part in parts])
     return Samples(columns, words)
+
+
+def of_hosts(samples: Samples, hosts: Sequence[str]) -> Samples:
+    """Return the rows of some of the hosts, in order."""
+    known = samples.words["host"]
+    place = np.full(len(known), -1)
+    wanted = [host for host in known if host in set(hosts)]
+    place[[known.index(host) for host in wanted]] = np.arange(len(wanted))
+    code = place[samples["host"]]
+    rows = np.flatnonzero(code >= 0)
+    return Samples(
+        {name: values[rows] for name, values in samples.columns.items()} | {"host": code[rows]},
+        samples.words | {"host": wanted},
+    )
 
 
 def dense(*keys: np.ndarray) -> np.ndarray:

@@ -147,7 +147,7 @@ def _remove(name: _Name, *, query: _Query = False, file: _File = None) -> None:
         left = len(passwords.entries())
     _tell(path, f"removed {name!r}")
     if not left:
-        print(f"passwd: '{path}' has no users now: the daemon will not start with it", file=sys.stderr)
+        print(f"passwd: '{path}' has no users now: the daemon lets nobody in", file=sys.stderr)
 
 
 @app.command("list")
@@ -275,6 +275,14 @@ def _checked(password: str) -> str:
 
 
 def _tell(path: Path, text: str) -> None:
-    unit = {UPLOADS: "sonar-infiltrate", QUESTIONS: "sonar-sonalyzed"}.get(path)
-    hint = f"; 'systemctl try-restart {unit}' takes it into use" if unit else ""
+    """Say what was done, once the daemon whose file it is has taken it into use."""
+    from sonar.admin import units
+
+    unit = {UPLOADS: "sonar-infiltrate.service", QUESTIONS: "sonar-sonalyzed.service"}.get(path)
+    hint = ""
+    if unit is not None and Path("/run/systemd/system").is_dir():
+        try:
+            units.take_into_use(unit)
+        except SonarError as error:
+            hint = f", and {unit} has not taken it into use: {error}"
     print(f"passwd: {text}{hint}", file=sys.stderr)

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, TypedDict
 
 from sonar.cli.defaults import NAME, read_defaults
 from sonar.errors import SonarError
+from sonar.places import place_of
 from sonar.verbs.declare import Option, OptionType, Reads, Verb
 
 if TYPE_CHECKING:
     from sonar.config.clusters import Clusters
+    from sonar.config.description import Cluster
     from sonar.config.nodes import NodeTable
 
 __all__ = [
@@ -25,7 +27,9 @@ __all__ = [
 ]
 
 SOURCE_OPTIONS = (
-    Option("data-path", "root of the log tree ($SONAR_ROOT, else ~/sonar/data)", OptionType.PATH, metavar="DIR"),
+    Option(
+        "data-path", "root of the log tree, or s3:// ($SONAR_ROOT, else ~/sonar/data)", OptionType.PATH, metavar="DIR"
+    ),
     Option(
         "jobanalyzer-dir",
         "root of many clusters: data/, cluster-config/, reports/; with --cluster",
@@ -46,6 +50,7 @@ class Source(TypedDict):
 
     data: Path | Sequence[Path]
     nodes: "NodeTable | None"
+    described: "Cluster | None"
     clusters: "Clusters | None"
     reports: Sequence[Path]
 
@@ -53,19 +58,20 @@ class Source(TypedDict):
 def source_of(verb: Verb, source: Mapping[str, str], files: Sequence[str]) -> "Source":
     """Return where the answer comes from: files, one cluster's log tree, or a directory of many clusters."""
     from sonar.config.clusters import Clusters
-    from sonar.config.nodes import read_nodes
+    from sonar.config.description import read_described
 
-    nodes = read_nodes(Path(source["config-file"])) if "config-file" in source else None
+    described = read_described(Path(source["config-file"])) if "config-file" in source else None
+    nodes = None if described is None else described.nodes
     reports = _audiences(Path(source["report-dir"])) if "report-dir" in source else ()
     if "jobanalyzer-dir" not in source:
         if verb.reads is Reads.SITE:
-            return {"data": [], "nodes": None, "clusters": _clusters_here(), "reports": ()}
+            return {"data": [], "nodes": None, "described": None, "clusters": _clusters_here(), "reports": ()}
         data = (
             [Path(name) for name in files]
             if files or verb.reads is Reads.REPORTS
             else _data_path(source.get("data-path"))
         )
-        return {"data": data, "nodes": nodes, "clusters": None, "reports": reports}
+        return {"data": data, "nodes": nodes, "described": described, "clusters": None, "reports": reports}
     if files or "data-path" in source or "remote" in source:
         raise SonarError("--jobanalyzer-dir cannot be used with --data-path, --remote or -- logfile ...")
     root = Path(source["jobanalyzer-dir"])
@@ -73,13 +79,17 @@ def source_of(verb: Verb, source: Mapping[str, str], files: Sequence[str]) -> "S
     if not clusters.data.is_dir():
         raise SonarError(f"Not a directory: '{clusters.data}'")
     if verb.reads is Reads.SITE:
-        return {"data": [], "nodes": None, "clusters": clusters, "reports": ()}
+        return {"data": [], "nodes": None, "described": None, "clusters": clusters, "reports": ()}
     if "cluster" not in source:
         raise SonarError("--jobanalyzer-dir needs --cluster")
     cluster = clusters.find(source["cluster"])
+    if described is None:
+        described = clusters.describe(cluster)
+        nodes = described.nodes or None if verb.takes_config else None
     return {
         "data": clusters.data / cluster,
-        "nodes": nodes if nodes is not None or not verb.takes_config else clusters.nodes(cluster),
+        "nodes": nodes,
+        "described": described,
         "clusters": clusters,
         "reports": reports or _audiences(root / "reports" / cluster),
     }
@@ -104,9 +114,9 @@ def _audiences(reports: Path) -> tuple[Path, ...]:
 def _data_path(option: str | None) -> Path:
     """Return the root of the log tree: the option, $SONAR_ROOT, or below the home directory."""
     if option:
-        return Path(option)
+        return place_of(option)
     if root := os.environ.get("SONAR_ROOT"):
-        return Path(root)
+        return place_of(root)
     if home := os.environ.get("HOME"):
         return Path(home) / "sonar" / "data"
     raise SonarError("No data path: give --data-path, or set SONAR_ROOT or HOME")

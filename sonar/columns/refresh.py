@@ -9,8 +9,9 @@ from itertools import groupby
 from pathlib import Path
 
 from sonar.errors import SonarError
+from sonar.places import known_state
 from sonar.read.columns import COLUMNS_NAME, covered, open_columns
-from sonar.read.files import LogFile, SampleReader, sample_files
+from sonar.read.files import LogFile, SampleReader, listed
 
 __all__ = ["Day", "State", "days_of", "refresh", "remove_log"]
 
@@ -46,9 +47,9 @@ def days_of(root: Path, first: date, last: date) -> list[Day]:
     """Return the days of a cluster that have files of samples, or columns, ascending."""
     if not root.is_dir():
         raise SonarError(f"Not a viable log directory: {root}")
-    files = sample_files(root, first.toordinal(), last.toordinal())
+    files, columns = listed(root, first.toordinal(), last.toordinal())
     by_directory = {directory: tuple(part) for directory, part in groupby(files, key=lambda file: file.path.parent)}
-    for path in root.glob(f"[0-9][0-9][0-9][0-9]/[0-9][0-9]/[0-9][0-9]/{COLUMNS_NAME}"):
+    for path in columns:
         by_directory.setdefault(path.parent, ())
     days = []
     for directory, of_day in sorted(by_directory.items()):
@@ -71,7 +72,7 @@ def _day(directory: Path, day: date, files: tuple[LogFile, ...]) -> Day:
     sizes = {}
     for file in files:
         try:
-            sizes[file.path.name] = file.path.stat().st_size
+            sizes[file.path.name] = known_state(file.path).st_size
         except OSError:
             continue
     columns = open_columns(directory / COLUMNS_NAME)
@@ -91,7 +92,7 @@ def _day(directory: Path, day: date, files: tuple[LogFile, ...]) -> Day:
     stale |= bool(sizes) or not has_rollups(directory, columns.identity)
     state = State.STALE if stale else State.FRESH
     removed = sum(source.removed for source in columns.facts.sources)
-    return Day(directory, day, files, state, total, columns.path.stat().st_size, sum(uncovered.values()), removed)
+    return Day(directory, day, files, state, total, known_state(columns.path).st_size, sum(uncovered.values()), removed)
 
 
 def refresh(days: list[Day], jobs: int, done: Callable[[Day, int], None]) -> list[str]:
@@ -133,17 +134,14 @@ _reader: SampleReader | None = None
 def _made(day: Day) -> int | str:
     """Return the size of the day's new columns, or what is wrong."""
     global _reader  # noqa: PLW0603 -- what it has learned from one file helps with the next
-    from sonar.columns.rollups import write_rollups
     from sonar.columns.write import write_columns
 
     if _reader is None:
         _reader = SampleReader()
     try:
-        size = write_columns(day.directory, list(day.files), _reader).bytes
-        write_rollups(day.directory)
+        return write_columns(day.directory, list(day.files), _reader).bytes
     except (SonarError, OSError) as error:
         return str(error)
-    return size
 
 
 def remove_log(day: Day) -> int:
@@ -151,7 +149,6 @@ def remove_log(day: Day) -> int:
 
     First the columns note that they are all there is, then the files go; what comes later under their names is added.
     """
-    from sonar.columns.rollups import write_rollups
     from sonar.columns.write import write_columns
 
     columns = open_columns(day.directory / COLUMNS_NAME)
@@ -166,7 +163,6 @@ def remove_log(day: Day) -> int:
         return 0
     names = frozenset(file.path.name for file in complete)
     write_columns(day.directory, list(day.files), SampleReader(), removing=names)
-    write_rollups(day.directory)
     noted = open_columns(day.directory / COLUMNS_NAME)
     freed = 0
     for source in noted.facts.sources if noted else ():

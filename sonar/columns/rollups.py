@@ -20,16 +20,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sonar import durable
 from sonar.analysis.exact import PEAKS, SUMMED, Columns, joined_columns
+from sonar.analysis.rows import HostRows, rows_of_hosts
+from sonar.analysis.samples import of_hosts
 from sonar.analysis.select import DEFAULT_EXCLUSIONS, RecordFilter
-from sonar.analysis.streams import STREAM_COLUMNS
-from sonar.analysis.summary import Details, Summaries, summarized
-from sonar.read.columns import ColumnsFile, Identity, open_columns
-from sonar.read.files import COLUMNS_NAME, ROLLUP_PREFIX
+from sonar.analysis.summary import Details, Summaries, summary_of
+from sonar.places import parquet_source, publishing, telling
+from sonar.read.columns import ColumnsFile, Identity
+from sonar.read.files import ROLLUP_PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import pyarrow as pa
 
@@ -39,12 +40,12 @@ __all__ = [
     "VERBS",
     "DayRollup",
     "DayRuns",
+    "Rollups",
     "forget_rollups",
     "has_rollups",
     "open_rollup",
     "open_runs",
     "portions_of",
-    "write_rollups",
 ]
 
 _METADATA_KEY = b"sonar-rollup"
@@ -96,50 +97,58 @@ def portions_of(columns: ColumnsFile, hosts: "list[str]") -> "Iterator[tuple[str
         yield tuple(portion)
 
 
-def write_rollups(directory: Path) -> None:
-    """Make the roll-ups of the columns in a directory. Raise OSError for what cannot be written."""
-    columns = open_columns(directory / COLUMNS_NAME)
-    if columns is None:
-        return
-    found: dict[str, list[Summaries]] = {verb: [] for verb in _TABLES}
-    runs: list[Columns] = []
-    hosts = list(columns.facts.hosts)
-    alone = [host for host in hosts if columns.facts.hosts[host].source >= 0]
-    for portion in portions_of(columns, hosts):
-        samples = columns.samples(portion, STREAM_COLUMNS)
-        runs.append(_runs(samples, hosts))
-        for one in _summarizable(columns, samples, [host for host in portion if host in alone]):
-            for verb, parts in found.items():
-                records = RecordFilter(exclude_commands=DEFAULT_EXCLUSIONS[verb])
-                summary = summarized(one, records, None, jobs=verb == "jobs", details=Details.APART)
-                if summary is not None:
-                    parts.append(summary)
-    about = {"format": _FORMAT, "columns": list(columns.identity)}
-    for verb, parts in found.items():
-        _write_verb(directory, verb, parts, about)
-    _write(_path(directory, "runs"), _table(joined_columns(runs) if runs else {}, about | {"hosts": hosts}))
+class Rollups:
+    """The roll-ups of a day in the making, while the samples of its hosts come by."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, list[Summaries]] = {verb: [] for verb in _TABLES}
+        self._runs: list[Columns] = []
+        self._hosts: list[str] = []
+
+    def add(self, samples: "Samples", alone: "Sequence[str]") -> None:
+        """Add all samples of some hosts, sorted by host, stream and time; those of one source alone are summarized."""
+        self._runs.append(_runs(samples, len(self._hosts)))
+        self._hosts += samples.words["host"]
+        if not alone:
+            return
+        together = samples if len(alone) == len(samples.words["host"]) else of_hosts(samples, alone)
+        rows: dict[frozenset[str], list[HostRows]] = {}  # by the commands that are left out, as far as there are such
+        for verb, parts in self._found.items():
+            excluded = DEFAULT_EXCLUSIONS[verb].intersection(samples.words["cmd"])
+            if excluded not in rows:
+                rows[excluded] = list(_rows(together, RecordFilter(exclude_commands=excluded)))
+            parts += [summary_of(one, None, jobs=verb == "jobs", details=Details.APART) for one in rows[excluded]]
+
+    def write(self, directory: Path, identity: Identity) -> None:
+        """Write them beside the columns that they are of. Raise OSError for what cannot be written."""
+        about = {"format": _FORMAT, "columns": list(identity)}
+        for verb, parts in self._found.items():
+            _write_verb(directory, verb, parts, about)
+        runs = joined_columns(self._runs) if self._runs else {}
+        _write(_path(directory, "runs"), _table(runs, about | {"hosts": self._hosts}))
 
 
-def _summarizable(columns: ColumnsFile, samples: "Samples", hosts: list[str]) -> "Iterator[Samples]":
-    """Yield the samples of a portion's hosts at once, if they all can be summarized, else host by host."""
-    from sonar.analysis.rows import rows_of_hosts
-
-    if not hosts:
-        return
-    together = samples if len(hosts) == len(samples.words["host"]) else columns.samples(hosts, STREAM_COLUMNS)
-    if len(hosts) == 1 or rows_of_hosts(together, RecordFilter(), None) is not None:
-        yield together
-        return
-    for host in hosts:
-        yield columns.samples([host], STREAM_COLUMNS)
+def _rows(samples: "Samples", records: RecordFilter) -> "Iterator[HostRows]":
+    """Yield the rows of some hosts at once, if they all can be summarized, else of one host each that can be."""
+    rows = rows_of_hosts(samples, records, None)
+    if rows is not None:
+        yield rows
+    elif len(samples.words["host"]) > 1:
+        for host in samples.words["host"]:
+            yield from _rows(of_hosts(samples, [host]), records)
 
 
-def _runs(samples: "Samples", hosts: list[str]) -> Columns:
-    host = np.array([hosts.index(name) for name in samples.words["host"]], np.int64)[samples["host"]]
-    order = np.lexsort((samples["gpufail"], samples["time"], host))
-    host, time, failed = host[order], samples["time"][order], samples["gpufail"][order] != 0
+def _runs(samples: "Samples", before: int) -> Columns:
+    """Return the runs of some hosts, before which there were others."""
+    origin = samples["time"].min()
+    span = samples["time"].max() - origin + 1
+    # Host, instant and failure as one number.
+    place = np.sort(((samples["host"] + before) * span + samples["time"] - origin) * 2 + (samples["gpufail"] != 0))
+    place, failed = place >> 1, (place & 1).astype(bool)
+    host, time = np.divmod(place, span)
+    time += origin
     starts = np.flatnonzero(np.append(True, (host[1:] != host[:-1]) | (time[1:] != time[:-1])))
-    last = np.append(starts[1:], len(order)) - 1
+    last = np.append(starts[1:], len(host)) - 1
     return {
         "host": host[starts],
         "time": time[starts],
@@ -179,8 +188,10 @@ def has_rollups(directory: Path, identity: Identity) -> bool:
     """Whether there are roll-ups of these columns; the table of runs is written last."""
     import pyarrow.parquet as pq
 
+    path = _path(directory, "runs")
     try:
-        _about(pq.read_metadata(_path(directory, "runs")).metadata, identity)
+        with telling(path):
+            _about(pq.read_metadata(parquet_source(path)).metadata, identity)
     except (OSError, ValueError, KeyError):
         return False
     return True
@@ -218,8 +229,8 @@ def _opened_runs(directory: Path, identity: Identity) -> DayRuns | None:
     bounds = np.searchsorted(runs["host"], np.arange(len(about["hosts"]) + 1))
     found: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] = {}, {}
     for at, host in enumerate(about["hosts"]):
-        for of_hosts, name in zip(found, ("time", "failed"), strict=True):
-            of_hosts[host] = runs[name][bounds[at] : bounds[at + 1]]
+        for values, name in zip(found, ("time", "failed"), strict=True):
+            values[host] = runs[name][bounds[at] : bounds[at + 1]]
     return DayRuns(*found)
 
 
@@ -276,7 +287,7 @@ def _write(path: Path, made: "tuple[pa.Table, int | None]") -> None:
     table, edges = made
     encodings = {field.name: "DELTA_BINARY_PACKED" for field in table.schema if str(field.type) in ("int64", "int32")}
     with (
-        durable.replacing(path) as scratch,
+        publishing(path) as scratch,
         pq.ParquetWriter(
             scratch,
             table.schema,
@@ -304,7 +315,7 @@ def _read(path: Path, identity: Identity, *, every: bool = False) -> tuple[Colum
     """Return a table, of details those at the edges only unless every row is wanted, and what it says of itself."""
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as file:
+    with telling(path), pq.ParquetFile(parquet_source(path)) as file:
         about = _about(file.metadata.metadata, identity)
         groups = list(range(file.num_row_groups))
         if about["edges"] is not None and not every:

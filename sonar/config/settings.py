@@ -50,7 +50,9 @@ def _is(kind: Kind[T], default: str, help_text: str) -> T:
 class Paths:
     """Where things are kept."""
 
-    data: Path = _is(values.PATH, f"{STATE}/data", "Root of the log: one directory a cluster.")
+    data: Path = _is(
+        values.PLACE, f"{STATE}/data", "Root of the log: one directory a cluster. May be read from an object store."
+    )
     reports: Path = _is(values.PATH, f"{STATE}/reports", "Where reports are published: one directory a cluster.")
     state: Path = _is(values.PATH, f"{STATE}/state", "What scheduled jobs remember between their runs.")
     outbox: Path = _is(values.PATH, f"{STATE}/outbox", "Mail and alerts that wait to be delivered.")

@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 from sonar import hosts
 from sonar.errors import SonarError
+from sonar.places import ObjectPath, place_of, text_of
 
 __all__ = [
     "BOOLEAN",
@@ -21,6 +22,7 @@ __all__ = [
     "HOSTS",
     "PATH",
     "PERCENT",
+    "PLACE",
     "SIZE",
     "SPAN",
     "TEXT",
@@ -130,6 +132,12 @@ def _path(text: str) -> Path:
     return Path(text)
 
 
+def _place(text: str) -> Path:
+    """Return the path of a directory, or that of a place in an object store."""
+    place = place_of(text)
+    return place if isinstance(place, ObjectPath) else _path(text)
+
+
 def _words(text: str) -> tuple[str, ...]:
     try:
         return tuple(shlex.split(text, comments=False))
@@ -172,6 +180,7 @@ PERCENT = Kind("PERCENT", _percent, "{}%".format)
 SPAN = Kind("SPAN", _span, span_text)
 SIZE = Kind("SIZE", _size, _size_text)
 PATH = Kind("PATH", _path, str)
+PLACE = Kind("PATH|URI", _place, text_of)
 TEXT = Kind("TEXT", str, str)
 WORDS = Kind("WORDS", _words, shlex.join, gathers=True)
 COMMAND = Kind("COMMAND", _words, shlex.join)

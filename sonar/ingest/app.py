@@ -84,7 +84,10 @@ class IngestApp:
 
     def status(self) -> str:
         """Return one line for `systemctl status`."""
-        return f"{self.counts}; {obstacle}" if (obstacle := self._store.obstacle) else str(self.counts)
+        said = [str(self.counts), self._store.obstacle]
+        if self._identities is not None and self._identities.lets_nobody_in:
+            said.append("nobody is let in: the password file has no users")
+        return "; ".join(filter(None, said))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""

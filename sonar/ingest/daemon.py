@@ -40,8 +40,7 @@ def run(options: argparse.Namespace) -> int:
     log.setup("infiltrate", verbose=options.verbose)
     tls = TlsFiles.find(options.tls_cert, options.tls_key, options.tls_client_ca)
     identities = _identities(options, by_certificate=tls is not None and tls.client_ca is not None)
-    if identities is not None and identities.warning:
-        _log.warning("%s", identities.warning)
+    _warn_of(identities)
     settings = _settings(options)
     listeners = listeners_of(options.listen, options.listen_tls)
     store = Store(options.data, sync=options.fsync == "group", reserve_bytes=settings.disk_reserve)
@@ -78,6 +77,7 @@ def run(options: argparse.Namespace) -> int:
         aliases = _aliases(options, strict=True)
         if identities is not None:
             identities.reload()
+            _warn_of(identities)
         prefixes = frozenset(now.topic_prefixes)
         app.rules = replace(
             app.rules, aliases=aliases, topic_prefixes=prefixes, csv_day=now.csv_day, json_day=now.json_day
@@ -122,6 +122,11 @@ def run(options: argparse.Namespace) -> int:
     finally:
         if not is_closed:
             store.close()
+
+
+def _warn_of(identities: "Identities | None") -> None:
+    if identities is not None and identities.warning:
+        _log.warning("%s", identities.warning)
 
 
 def _aliases(options: argparse.Namespace, *, strict: bool) -> Mapping[str, ClusterName]:

@@ -11,7 +11,7 @@ __all__ = ["add_options"]
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add all options but --version."""
     add = parser.add_argument
-    add("--data", "--data-path", "--data-dir", type=Path, metavar="DIR", required=True, help="root of the log")
+    add("--data", "--data-path", "--data-dir", type=_directory, metavar="DIR", required=True, help="root of the log")
     add("--password-file", type=Path, metavar="FILE", help="who may upload: lines USER:PASSWORD")
     add("--allow-anonymous", action="store_true", help="let anybody upload to any cluster")
     add(
@@ -37,3 +37,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("-v", "--verbose", action="store_true", help="log each upload")
     add_listening_options(parser)
     add("--tls-client-ca", type=Path, metavar="PEM", help="authorities for clients' certificates, which then count too")
+
+
+def _directory(text: str) -> Path:
+    if "://" in text:
+        raise argparse.ArgumentTypeError("records are written to a directory of this machine: see sonar-data(5)")
+    return Path(text)

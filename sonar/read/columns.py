@@ -15,6 +15,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
+from sonar.places import ObjectPath, known_state, parquet_source, telling
 from sonar.read.files import COLUMNS_NAME
 from sonar.read.schema import COLUMNS, FLOAT_COLUMNS, TEXT_COLUMNS, sample_schema
 
@@ -34,6 +35,7 @@ __all__ = [
     "covered",
     "digest_of",
     "forget_columns",
+    "identity_of",
     "open_columns",
     "repeated",
 ]
@@ -117,14 +119,21 @@ class Facts:
 
 
 def covered(source: Source, path: Path) -> int | None:
-    """Return up to which byte a file is covered: None if it has been rewritten, or has gone, since it was read."""
+    """Return up to which byte a file is covered: None if it has been rewritten, or has gone, since it was read.
+
+    An object may be a copy of the file that was read: it has no inode, and its time of change is that of the copy.
+    """
     try:
-        now = path.stat()
+        now = known_state(path)
         if now.st_ino == source.inode and now.st_size == source.size and now.st_mtime_ns == source.mtime_ns:
             return source.offset
-        if source.whole or now.st_ino != source.inode or now.st_size <= source.size:
+        if isinstance(path, ObjectPath):
+            is_rewritten = now.st_size < source.size or (source.whole and now.st_size != source.size)
+        else:
+            is_rewritten = source.whole or now.st_ino != source.inode or now.st_size <= source.size
+        if is_rewritten:
             return None
-        with path.open("rb") as file:
+        with telling(path), path.open("rb") as file:
             return source.offset if digest_of(file, source.offset) == source.digest else None
     except OSError:
         return None
@@ -147,10 +156,14 @@ class ColumnsFile:
         import pyarrow.parquet as pq
 
         self.path = path
+        is_object = isinstance(path, ObjectPath)
         while True:  # until the path leads to the same file before and after it is opened
-            self.identity = _identity(path.stat())
-            self._file = pq.ParquetFile(path, read_dictionary=list(TEXT_COLUMNS))
-            if self.identity == _identity(path.stat()):
+            self.identity = identity_of(path.stat())
+            with telling(path):
+                self._file = pq.ParquetFile(
+                    parquet_source(path), read_dictionary=list(TEXT_COLUMNS), pre_buffer=is_object
+                )
+            if self.identity == identity_of(path.stat()):
                 break
         facts = Facts.decoded((self._file.metadata.metadata or {}).get(METADATA_KEY, b"{}"))
         if facts is None:
@@ -180,7 +193,7 @@ class ColumnsFile:
         where = [self.facts.hosts[host] for host in wanted]
         groups = sorted({group for rows in where for group in range(rows.first, rows.last + 1)})
         names = [name for name in columns if name != "host" and name not in constants]
-        table: Any = self._file.read_row_groups(groups, columns=names or ["time"], use_threads=False)
+        table: Any = self._row_groups(groups, names)
         number = np.array([rows.rows for rows in where])
         taken = None
         if int(number.sum()) < len(table):
@@ -244,8 +257,11 @@ class ColumnsFile:
         return before
 
     def _groups(self, first: int, last: int, columns: Sequence[str]) -> "pa.Table":
-        groups = list(range(first, last + 1))
-        table: pa.Table = self._file.read_row_groups(groups, columns=list(columns) or ["time"], use_threads=False)
+        return self._row_groups(list(range(first, last + 1)), columns)
+
+    def _row_groups(self, groups: list[int], columns: Sequence[str]) -> "pa.Table":
+        with telling(self.path):
+            table: pa.Table = self._file.read_row_groups(groups, columns=list(columns) or ["time"], use_threads=False)
         return table
 
     def _decoded(self, table: "pa.Table", columns: Sequence[str], host: str) -> "pa.Table":
@@ -301,8 +317,8 @@ def open_columns(path: Path, identity: Identity | None = None) -> ColumnsFile | 
     """
     try:
         if identity is None:
-            identity = _identity(path.stat())
-        opened = _opened(path, identity)
+            identity = identity_of(known_state(path))
+        opened = _opened(path, identity, os.getpid() if isinstance(path, ObjectPath) else 0)
     except (OSError, ValueError):  # of which ArrowInvalid is one
         return None
     return opened if opened.identity == identity else None
@@ -314,9 +330,11 @@ def forget_columns() -> None:
 
 
 @lru_cache(maxsize=512)
-def _opened(path: Path, _identity: Identity) -> ColumnsFile:
+def _opened(path: Path, _identity: Identity, _process: int) -> ColumnsFile:
+    """Return columns that are open in all processes, or of an object in this one, whose connection is its own."""
     return ColumnsFile(path)
 
 
-def _identity(state: os.stat_result) -> Identity:
+def identity_of(state: os.stat_result) -> Identity:
+    """Return the identity of a file by its state."""
     return state.st_ino, state.st_mtime_ns, state.st_size

@@ -11,6 +11,7 @@ from sonar.read.tree import files_of_days
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from sonar.analysis.samples import Samples
     from sonar.hosts import HostPatterns
 
 __all__ = [
@@ -21,7 +22,6 @@ __all__ = [
     "host_of",
     "is_derived",
     "listed",
-    "sample_files",
     "settled_end",
 ]
 
@@ -52,13 +52,8 @@ class LogFile:
         return self.path.suffix != ".json", self.path
 
 
-def sample_files(root: Path, first: int, last: int, hosts: "HostPatterns | None" = None) -> list[LogFile]:
-    """Return the files of samples in the directories of these days (proleptic ordinals), by path."""
-    return listed(root, first, last, hosts)[0]
-
-
 def listed(root: Path, first: int, last: int, hosts: "HostPatterns | None" = None) -> tuple[list[LogFile], list[Path]]:
-    """Return the files of samples in the directories of these days, and those of columns, by path."""
+    """Return the files of samples, and those of columns, of these days (proleptic ordinals), by path."""
     files, columns = [], []
     for path in files_of_days(root, first, last):
         host = host_of(path.name)
@@ -101,6 +96,14 @@ class SampleReader:
             read_envelopes(content, rows, dropped)
             return rows.table()
         return self._tokenizer.table(content, dropped, begins_file=begins_file)
+
+    def samples(self, content: bytes, *, is_json: bool, dropped: Counter[str]) -> "Samples":
+        """Return the same of a file's bytes as columns of the analysis."""
+        if is_json:
+            from sonar.analysis.samples import samples_of
+
+            return samples_of(self.table(content, is_json=True, dropped=dropped))
+        return self._tokenizer.samples(content, dropped)
 
 
 def settled_end(content: bytes, *, is_json: bool) -> int:

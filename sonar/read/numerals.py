@@ -37,11 +37,14 @@ def whole_numbers_of(block: Block, start: np.ndarray, end: np.ndarray) -> tuple[
 def numbers_of(block: Block, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     """Return what texts of digits with or without decimals say, and which texts have another form, None if none has.
 
-    One division of two exact numbers is rounded as a decimal is when it is read.
+    Where all are whole, and below 2**53, they are integers. One division of two exact numbers is rounded as a decimal
+    is when it is read.
     """
     has_tenths = block.bytes.take(end - 2) == _POINT
     if not has_tenths.any():
         whole, other = whole_numbers_of(block, start, end)
+        if other is None and whole.max() < _EXACT:
+            return whole, None
         return _with_decimals(block, start, end, whole.astype(np.float64), other)
     if has_tenths.all():
         values, other = _tenths(block, start, end)

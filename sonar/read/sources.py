@@ -14,6 +14,8 @@ from pathlib import Path
 from stat import S_IMODE
 from typing import TypeAlias
 
+from sonar.places import ObjectPath
+
 __all__ = ["Access", "Days", "Sources", "note_days", "note_window", "noting", "state_of"]
 
 Days: TypeAlias = tuple[str, int, int]
@@ -47,6 +49,7 @@ class Noted:
     _access: set[Access] = field(default_factory=set)
     _is_timeless: bool = True
     _has_window: bool = False
+    _is_watched: bool = True
 
     def add_days(self, days: Days) -> None:
         """Note the state of some days before they are read: what changes then makes the state another."""
@@ -59,8 +62,14 @@ class Noted:
         self._has_window = True
         self._is_timeless &= timeless
 
-    def sources(self) -> Sources:
-        """Return all that was noted."""
+    def add_unwatched(self) -> None:
+        """Note that something was looked at of which nobody can tell cheaply whether it has changed since."""
+        self._is_watched = False
+
+    def sources(self) -> Sources | None:
+        """Return all that was noted; None if that is not all there is to know."""
+        if not self._is_watched:
+            return None
         timeless = self._is_timeless and self._has_window
         return Sources(tuple(self._states), tuple(self._states.values()), frozenset(self._access), timeless)
 
@@ -79,10 +88,14 @@ def noting() -> Iterator[Noted]:
         _noted = before
 
 
-def note_days(root: str, first: int, last: int) -> None:
+def note_days(root: Path, first: int, last: int) -> None:
     """Tell that days of a tree are about to be listed."""
-    if _noted is not None:
-        _noted.add_days((root, first, last))
+    if _noted is None:
+        return
+    if isinstance(root, ObjectPath):
+        _noted.add_unwatched()
+    else:
+        _noted.add_days((str(root), first, last))
 
 
 def note_window(*, timeless: bool) -> None:

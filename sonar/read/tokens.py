@@ -23,7 +23,11 @@ from sonar.read.schema import COLUMNS, FLOAT_COLUMNS, TEXT_COLUMNS, sample_schem
 from sonar.read.words import NO_MASK, Words
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pyarrow as pa
+
+    from sonar.analysis.samples import Samples
 
 __all__ = ["Tokenizer"]
 
@@ -32,6 +36,10 @@ _U32 = (1 << 32) - 1
 _U32_COLUMNS = frozenset({"cores", "job", "rolledup", "gpufail"})
 
 _Columns = dict[str, np.ndarray]
+
+# Of columns of the analysis that are no signed integers; and what numbers of some bytes are compared as.
+_TYPES = {"gpus": np.uint64, "gpufail": np.uint8, "in_container": np.bool_}
+_BITS = {1: np.uint8, 8: np.uint64}
 
 
 class Tokenizer:
@@ -46,25 +54,47 @@ class Tokenizer:
         """Return every good record of a file's bytes, in order, as a table of the schema; count the bad ones."""
         import pyarrow as pa
 
+        tables = [
+            part if isinstance(part, pa.Table) else _table(part, self._words)
+            for part in self._parts(data, dropped, begins_file=begins_file)
+        ]
+        tables = [table for table in tables if len(table)] or tables[:1]
+        return tables[0] if len(tables) == 1 else pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+
+    def samples(self, data: bytes, dropped: Counter[str], *, begins_file: bool = True) -> "Samples":
+        """Return the same as columns of the analysis: whole numbers as integers, what is the same throughout once."""
+        import pyarrow as pa
+
+        from sonar.analysis.samples import concatenated, samples_of
+
+        parts = [
+            samples_of(part) if isinstance(part, pa.Table) else _samples(part, self._words)
+            for part in self._parts(data, dropped, begins_file=begins_file)
+        ]
+        parts = [part for part in parts if len(part)] or parts[:1]
+        return parts[0] if len(parts) == 1 else concatenated(parts)
+
+    def _parts(
+        self, data: bytes, dropped: Counter[str], *, begins_file: bool
+    ) -> "Iterator[list[tuple[_Columns, int]] | pa.Table]":
+        """Yield the records in pieces, one at least: values by column of blocks, or the rows of one with odd lines."""
         if begins_file:
             data = data.removeprefix(b"\xef\xbb\xbf")
         if max((len(words) for words in self._words.values()), default=0) > _MOST_WORDS:
             self.__init__()  # type: ignore[misc]
-        tables: list[pa.Table] = []
         waiting: list[tuple[_Columns, int]] = []
         for start, end in blocks(data):
             block = Block(data[start:end])
             columns, lines = self._columns(block)
-            waiting.append((columns, len(lines)))
             odd = block.odd & ~block.empty
             if odd.any():
-                before = _table(waiting[:-1], self._words)
-                own = _with_odd_lines(_table(waiting[-1:], self._words), lines, odd, block, dropped)
-                tables += [before, own]
+                if waiting:
+                    yield waiting
                 waiting = []
-        tables.append(_table(waiting, self._words))
-        tables = [table for table in tables if len(table)] or tables[:1]
-        return tables[0] if len(tables) == 1 else pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+                yield _with_odd_lines(_table([(columns, len(lines))], self._words), lines, odd, block, dropped)
+            else:
+                waiting.append((columns, len(lines)))
+        yield waiting
 
     def _columns(self, block: Block) -> tuple[_Columns, np.ndarray]:
         """Return the values by column, a row for each good line, and which lines these are; the others become odd."""
@@ -152,6 +182,8 @@ def _table(parts: list[tuple[_Columns, int]], words: dict[str, Words]) -> "pa.Ta
         values = _joined(name, parts)
         if name in TEXT_COLUMNS:
             arrays.append(_coded(values, words[name].texts))
+        elif name in FLOAT_COLUMNS:
+            arrays.append(pa.array(values.astype(np.float64, copy=False)))
         elif name == "epoch":
             arrays.append(pa.array(values, mask=values < 0))
         elif name == "gpufail":
@@ -167,9 +199,34 @@ def _joined(name: str, parts: list[tuple[_Columns, int]]) -> np.ndarray:
         return parts[0][0][name]
     default = DEFAULTS[name]
     missing = -1 if default in ("", None) else default
-    of_parts = [columns[name] if name in columns else np.full(number, missing) for columns, number in parts]
-    first = next(columns[name] for columns, _ in parts if name in columns)
-    return np.concatenate([values.astype(first.dtype, copy=False) for values in of_parts])
+    type_ = np.result_type(*(columns[name].dtype for columns, _ in parts if name in columns))
+    return np.concatenate(
+        [columns.get(name, np.broadcast_to(np.array(missing, type_), number)) for columns, number in parts]
+    )
+
+
+def _samples(parts: list[tuple[_Columns, int]], words: dict[str, Words]) -> "Samples":
+    """Return the rows of blocks, their values by column and their number, as columns of the analysis."""
+    from sonar.analysis.samples import NO_EPOCH, Samples
+
+    size = sum(number for _, number in parts)
+    found: _Columns = {}
+    texts: dict[str, list[str]] = {}
+    for name in COLUMNS:
+        is_there = any(name in columns for columns, _ in parts)
+        if name in TEXT_COLUMNS:
+            codes = _joined(name, parts) if is_there else np.zeros(0, np.int64)
+            found[name], texts[name] = words[name].ranked(codes)
+        elif not is_there:
+            default = NO_EPOCH if name == "epoch" else DEFAULTS[name]
+            found[name] = np.broadcast_to(np.array(default, _TYPES.get(name, np.int64)), size)
+        else:
+            values = _joined(name, parts)
+            values = (values != 0).astype(np.uint8) if name == "gpufail" else values
+            bits = values.view(_BITS[values.itemsize])
+            is_same = size > 0 and bits[0] == bits[-1] and (bits == bits[0]).all()
+            found[name] = np.broadcast_to(values[0], size) if is_same else values
+    return Samples(found, texts)
 
 
 def _constant(name: str, size: int, type_: Any) -> Any:

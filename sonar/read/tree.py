@@ -7,6 +7,7 @@ from datetime import date
 from pathlib import Path
 
 from sonar.errors import SonarError
+from sonar.places import ObjectPath, files_in
 from sonar.read.sources import note_days
 
 __all__ = ["directories_of_days", "file_of_host", "files_of_days", "is_json", "read_bytes"]
@@ -29,16 +30,16 @@ def directories_of_days(root: Path, first: int, last: int) -> Iterator[Path]:
 
 def files_of_days(root: Path, first: int, last: int) -> Iterator[Path]:
     """Yield the files in the directories of these days, day by day."""
-    note_days(str(root), first, last)
+    note_days(root, first, last)
     for directory in directories_of_days(root, first, last):
         try:
-            entries = [entry for entry in os.scandir(directory) if entry.is_file()]
+            names = files_in(directory)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
             raise SonarError(f"{error.strerror}: '{directory}'") from error
-        for entry in entries:
-            yield Path(entry.path)
+        for name in names:
+            yield directory / name
 
 
 def file_of_host(name: str, prefix: str, suffix: str) -> str | None:
@@ -67,6 +68,6 @@ def read_bytes(path: Path, *, must_exist: bool) -> bytes:
 
 def _listed(directory: Path) -> list[str]:
     try:
-        return os.listdir(directory)
+        return list(directory.listed()) if isinstance(directory, ObjectPath) else os.listdir(directory)
     except OSError as error:
         raise SonarError(f"{error.strerror}: '{directory}'") from error

@@ -40,6 +40,16 @@ class Words:
             self.texts.append(text.decode("ascii", "replace"))  # what is not ASCII is read again
         return code
 
+    def ranked(self, codes: np.ndarray) -> tuple[np.ndarray, list[str]]:
+        """Return codes in the byte order of texts, and the texts behind them: only those that occur."""
+        used = np.flatnonzero(np.bincount(codes, minlength=1)).tolist() if len(codes) else []
+        if len(used) == 1:
+            return np.broadcast_to(np.int64(0), len(codes)), [self.texts[used[0]]]
+        used.sort(key=self.texts.__getitem__)  # code points are in the order of their bytes
+        rank = np.zeros(len(self.texts), np.int64)
+        rank[used] = np.arange(len(used))
+        return rank.take(codes), [self.texts[code] for code in used]
+
     def masks(self) -> np.ndarray:
         """Return the set of cards that each text says, by number, NO_MASK for none; each is parsed once."""
         if len(self._masks) < len(self.texts):

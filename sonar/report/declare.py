@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TextIO
 
 from sonar.errors import UsageError
+from sonar.places import place_of
 from sonar.times import DAY, date_limit
 from sonar.verbs.declare import Option, OptionType
 
-__all__ = ["CONFIG", "DATA", "FROM", "NOW", "SONALYZE", "STATE_DIR", "TO", "Call", "Report"]
+__all__ = ["CLUSTER", "CONFIG", "DATA", "FROM", "NOW", "SONALYZE", "STATE_DIR", "TO", "Call", "Report"]
 
 DATA = Option("data-dir", "root of the cluster's log tree; or files after --", OptionType.PATH, metavar="DIR")
+CLUSTER = Option("cluster", "a cluster of this server, by its sonar.conf(5): its data and description", metavar="NAME")
 CONFIG = Option("config-file", "description of the nodes", OptionType.PATH, metavar="FILE")
 STATE_DIR = Option("state-dir", "where the log of scans and the states are", OptionType.PATH, metavar="DIR")
 FROM = Option("from", "first day, or how long ago", OptionType.DATE, "f", metavar="DATE")
@@ -51,7 +53,7 @@ class Call:
 
     def path(self, name: str) -> Path | None:
         """Return the path of an option, made absolute; None if it was not given."""
-        return Path(self.given[name][0]).absolute() if name in self.given else None
+        return place_of(self.given[name][0]).absolute() if name in self.given else None
 
     def required(self, *names: str) -> tuple[Path, ...]:
         """Return the paths of options that must be there. Raise UsageError naming all that are missing."""

@@ -3,10 +3,10 @@
 A file that was removed from the log because the columns have all of it counts as if it were there.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from sonar.places import files_in, known_state
 from sonar.times import DAY, day_of
 
 __all__ = ["day_directory", "files_of_day", "hosts_in_log"]
@@ -25,13 +25,13 @@ def files_of_day(directory: Path) -> list[tuple[str, int]]:
     """Return names and lengths of the files of a day, sorted by name; none for a day without a directory."""
     found: dict[str, int] = {}
     try:
-        entries = list(os.scandir(directory))
+        names = files_in(directory)
     except (FileNotFoundError, NotADirectoryError):
         return []
-    for entry in entries:
-        if not entry.name.startswith(_NOT_DATA) and entry.is_file():
-            found[entry.name] = entry.stat().st_size
-    if any(entry.name == _COLUMNS for entry in entries):
+    for name in names:
+        if not name.startswith(_NOT_DATA):
+            found[name] = known_state(directory / name).st_size
+    if _COLUMNS in names:
         from sonar.read.columns import open_columns
 
         columns = open_columns(directory / _COLUMNS)

@@ -70,6 +70,11 @@ class Identities:
         if self.path is not None:
             self._adopt(read_entries(self.path))
 
+    @property
+    def lets_nobody_in(self) -> bool:
+        """Whether there is a file, and no user in it."""
+        return self.path is not None and not self._who
+
     def __len__(self) -> int:
         """Return the number of users."""
         return len(self._who)
@@ -89,6 +94,8 @@ class Identities:
     @property
     def warning(self) -> str:
         """What whoever keeps the file should be told about it; empty if nothing."""
+        if self.lets_nobody_in:
+            return f"'{self.path}' has no users: nobody is let in with a password"
         if not self.in_plain_text:
             return ""
         hint = "going on; sonarctl-passwd(8) hashes them"

@@ -147,11 +147,8 @@ class Entry:
 
 
 def read_entries(path: Path) -> tuple[Entry, ...]:
-    """Read a password file; raise SonarError, naming file and line, if it must not or cannot be used, or is empty."""
-    entries = tuple(entry for entry in _parse(path, _lines(_read(path))) if entry)
-    if not entries:
-        raise SonarError(f"password file '{path}' has no users")
-    return entries
+    """Read a password file, which may have no users; raise SonarError, naming file and line, if it cannot be used."""
+    return tuple(entry for entry in _parse(path, _lines(_read(path))) if entry)
 
 
 def check_name(name: str) -> str:

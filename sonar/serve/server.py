@@ -1,7 +1,7 @@
 """Run an ASGI application as a service: sockets, TLS, readiness, watchdog, reload, drain.
 
-    READY       after all sockets listen
-    WATCHDOG    fed only while the service's own check of itself succeeds, from the loop that serves requests
+    READY       after all sockets listen, and with a watchdog, when the service's check of itself has succeeded once
+    WATCHDOG    fed only while that check goes on succeeding, from the loop that serves requests
     SIGHUP      reload: certificates and whatever `on_reload` reads; what cannot be read leaves the old in place
     SIGTERM     drain: stop accepting, finish what has arrived, end with status 0 (also SIGINT)
 
@@ -11,6 +11,7 @@ One event loop (uvloop) serves all sockets, plain and TLS alike.
 import asyncio
 import logging
 import signal
+import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from sonar import notify
 from sonar.errors import SonarError, UsageError
 from sonar.log import Event, Throttle, about
 from sonar.serve.gate import App, Gate, Limits, Scope
+from sonar.serve.runs import marked_run
 from sonar.serve.sockets import Listener, listeners_of, parse_address, write_port_file
 from sonar.serve.tls import TlsFiles, tls_context
 
@@ -35,6 +37,7 @@ __all__ = ["Limits", "Listener", "TlsFiles", "listeners_of", "parse_address", "s
 
 STATUS_S = 5.0
 DRAIN_S = 40  # below TimeoutStopSec= of the units
+_SWITCH_S = 0.0005  # a tenth of Python's own: a thread that works in the background keeps no answer waiting
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +64,12 @@ def serve(
 ) -> int:
     """Serve `app` on all listeners until told to stop; return the exit status.
 
-    service = _Service(name, listeners, status, ailment, context, tls, on_reload, on_drain, on_stop, port_file, work)
+    `status` gives the line that `systemctl status` shows; `ailment` is the check of itself that feeds the watchdog: it
+    returns what is wrong, None if nothing is, within half the watchdog's limit; `on_reload` raises SonarError if what
+    it read is bad, after it has changed nothing; `on_drain` is called when no more requests are taken, and `on_stop`
+    is awaited after the last answer; `work` runs beside the requests and is cancelled before `on_stop`. For
+    `obstacle`, `on_refused`, `facts` and `metrics` see `sonar.serve.gate`, for `short` `sonar.serve.lane`. Raise
+    UsageError for listeners that cannot be served.
     """
     if not listeners:
         raise UsageError("nothing to listen on: no socket was passed by systemd, and none is given by an option")
@@ -72,10 +80,11 @@ def serve(
     import uvloop
 
     faulthandler.enable()  # the watchdog's SIGABRT leaves in the journal where each thread hung
+    sys.setswitchinterval(_SWITCH_S)
     context = tls_context(tls) if tls is not None else None
     service = _Service(name, listeners, status, ailment, context, tls, on_reload, on_drain, on_stop, port_file, work)
     gate = Gate(app, limits or Limits(), obstacle, on_refused, facts, metrics, short)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with marked_run(name), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(service.run(gate))
 
 
@@ -119,7 +128,7 @@ class _Service:
             asyncio.create_task(task)
             for task in (
                 self._tell_status(gate.obstacle),
-                self._feed_watchdog(),
+                self._keep_watch(),
                 _sweep(servers),
                 self._reload_when_told(reload, [server for server, _ in servers]),
             )
@@ -128,8 +137,6 @@ class _Service:
             tasks.append(asyncio.create_task(self._work()))
         if self._port_file is not None:
             write_port_file(self._port_file, self._listeners)
-        notify.ready(self._status())
-        _log.info("%s serves on %s", self._name, ", ".join(_text_of(one) for one in self._listeners))
 
         await stop.wait()
         gate.draining = True
@@ -204,9 +211,22 @@ class _Service:
                 notify.status(text)
                 told = text
 
-    async def _feed_watchdog(self) -> None:
+    async def _keep_watch(self) -> None:
+        """Say that the service is ready, and from then on feed the watchdog, while the service proves that it works.
+
+        A start takes as long as it takes, on a busy machine too: TimeoutStartSec= bounds it, not the watchdog.
+        """
         period = notify.watchdog_period()
-        while period is not None:
+        while period is not None and (ailment := await self._ailment()) is not None:
+            _log.warning("%s is not ready: %s", self._name, ailment)
+            await asyncio.sleep(min(1.0, period))
+        notify.ready(self._status())
+        _log.info("%s serves on %s", self._name, ", ".join(_text_of(one) for one in self._listeners))
+        if period is not None:
+            await self._feed_watchdog(period)
+
+    async def _feed_watchdog(self, period: float) -> None:
+        while True:
             begun = time.monotonic()
             try:
                 async with asyncio.timeout(period):
@@ -263,5 +283,5 @@ def _config(app: App, context: "ssl.SSLContext | None") -> "uvicorn.Config":
 
 def _text_of(listener: Listener) -> str:
     name = listener.socket.getsockname()
-    where = f"{name[0]}:{name[1]}" if isinstance(name, tuple) else str(name)
+    where = f"{f'[{name[0]}]' if ':' in name[0] else name[0]}:{name[1]}" if isinstance(name, tuple) else str(name)
     return f"{where} (TLS)" if listener.tls else where

@@ -33,17 +33,11 @@ class TlsFiles:
         """Return the files given by options, else the credentials `tls-cert`, `tls-key`, `tls-client-ca`, else None."""
         if (certificate is None) != (key is None):
             raise UsageError("--tls-cert and --tls-key go together")
+        client_ca = client_ca or _credential("tls-client-ca")
+        if certificate is None:
+            certificate, key = _credential("tls-cert"), _credential("tls-key")
         if certificate is not None and key is not None:
             return cls(certificate, key, client_ca)
-        if directory := os.environ.get("CREDENTIALS_DIRECTORY"):
-            passed_ca = Path(directory, "tls-client-ca")
-            passed = cls(
-                Path(directory, "tls-cert"),
-                Path(directory, "tls-key"),
-                client_ca or (passed_ca if passed_ca.exists() else None),
-            )
-            if passed.certificate.exists() and passed.key.exists():
-                return passed
         if client_ca is not None:
             raise UsageError("--tls-client-ca needs --tls-cert and --tls-key")
         return None
@@ -67,6 +61,13 @@ def client_names(transport: "BaseTransport") -> tuple[str, ...]:
     if not shown:
         return ()
     return tuple(name for kind, name in shown.get("subjectAltName", ()) if kind == "DNS")
+
+
+def _credential(name: str) -> Path | None:
+    """Return the path of what systemd has passed to the service under a name; None if it has not."""
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    path = Path(directory, name) if directory else None
+    return path if path is not None and path.exists() else None
 
 
 def _check_clients(context: ssl.SSLContext, path: Path) -> None:

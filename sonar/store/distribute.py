@@ -28,7 +28,7 @@ __all__ = ["Distributor"]
 
 CHECKPOINT_S = 5.0
 _RETRY_S = 0.5
-_GATHER_S = 0.2  # between rounds, so that there is something to put together
+_GATHER_S = 0.02  # between rounds, so that there is something to put together, and no round is long
 _ROUND_BYTES = 8 << 20
 _OPEN_FILES = 512
 _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}  # the next file would fare no better

@@ -80,6 +80,10 @@ def _per_host(amount: float, figures: Figures) -> int:
     return max(ceil(amount / max(figures.hosts, 1)), 1)
 
 
+def _its_gpus(cards: float) -> str:
+    return "Its GPU" if round(cards) == 1 else f"Its {cards:.0f} GPUs"
+
+
 def _time(seconds: float) -> str:
     minutes = max(ceil(seconds / 60), 1)
     return f"{minutes // 1440}-{minutes // 60 % 24:02}:{minutes % 60:02}:00"
@@ -126,7 +130,7 @@ NOTES = (
         "gpu-idle",
         lambda f: f.cards > 0 and f.gpu_peak < IDLE * f.cards,
         f"peak of GPUs < {IDLE:.0%} of the cards",
-        lambda f: f"Its {f.cards:.0f} GPUs did nothing. Is the program built for GPUs, and told to use them?",
+        lambda f: f"{_its_gpus(f.cards)} did nothing. Is the program built for GPUs, and told to use them?",
         lambda _f: "leave out --gpus and --gres=gpu, and a partition with GPUs",
     ),
     Note(

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from sonar.places import ObjectPath
 from sonar.store.canary import canary_tree, newest_canary
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ def ask_canary(clusters: "Clusters") -> str | None:
     from sonar.library import Log
 
     clusters.names()
-    newest = newest_canary(clusters.data)
+    newest = None if isinstance(clusters.data, ObjectPath) else newest_canary(clusters.data)
     if newest is None:
         return None
     path, line = newest

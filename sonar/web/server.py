@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import contextlib
-import logging
 import os
 import secrets
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import sonar
 from sonar import log
 from sonar.errors import SonarError, UsageError
+from sonar.places import place_of
 from sonar.serve.options import add_listening_options, byte_count, byte_count_or_none
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--version", action="version", version=f"sonalyzed {sonar.__version__}")
     made.add_argument("--verbose", action="store_true", help="log more")
-    made.add_argument("--data", type=Path, required=True, metavar="DIR", help="where the clusters' log trees are")
+    made.add_argument("--data", type=place_of, required=True, metavar="DIR", help="where the clusters' log trees are")
     made.add_argument(
         "--cluster-config", type=Path, metavar="DIR", help="where CLUSTER-config.json and cluster-aliases.json are"
     )
@@ -52,6 +52,9 @@ def parser() -> argparse.ArgumentParser:
     who.add_argument("--allow-anonymous", action="store_true", help="let everybody ask")
     made.add_argument("--oidc", type=Path, metavar="FILE", help="another place where people log in, see sonalyzed(8)")
     made.add_argument("--session-key", type=Path, metavar="FILE", help="what signs cookies; made there if missing")
+    made.add_argument(
+        "--cache", type=Path, metavar="DIR", help="keep the last state of each cluster there over a restart"
+    )
     limits = made.add_argument_group("what questions may take")
     limits.add_argument("--queries", type=_count, default=2, metavar="N", help="run so many at a time (%(default)s)")
     limits.add_argument("--waiting", type=_count, default=64, metavar="N", help="let so many wait (%(default)s)")
@@ -95,6 +98,7 @@ def main(argv: Sequence[str]) -> int:
     if args.command_socket is not None:
         for_commands.append(socket_for_commands(args.command_socket))
     site.workers.start()
+    site.restore()
     try:
         return serve(
             application(site),
@@ -104,7 +108,7 @@ def main(argv: Sequence[str]) -> int:
             ailment=site.ailment,
             obstacle=site.workers.obstacle,
             tls=TlsFiles.find(args.tls_cert, args.tls_key),
-            on_reload=site.identities.reload if site.identities is not None else None,
+            on_reload=site.reload,
             on_drain=site.workers.drain,
             work=lambda: _beside(site, for_commands),
             limits=Limits(body_bytes=_LARGEST_BODY, request_s=_LONGEST_REQUEST_S, concurrent=_MOST_REQUESTS),
@@ -112,6 +116,7 @@ def main(argv: Sequence[str]) -> int:
         )
     finally:
         site.workers.stop()
+        site.snapshots.store()
 
 
 async def _beside(site: "Site", for_commands: "Sequence[socket.socket]") -> None:
@@ -127,6 +132,7 @@ def _site(args: argparse.Namespace, resident_bytes: int) -> "Site":
     from sonar.config.clusters import Clusters
     from sonar.serve.identities import Identities
     from sonar.web.site import Site
+    from sonar.web.snapshot_files import SnapshotFiles
     from sonar.web.workers import WorkLimits
 
     clusters = Clusters(
@@ -135,8 +141,6 @@ def _site(args: argparse.Namespace, resident_bytes: int) -> "Site":
         args.reports and args.reports.absolute(),
     )
     identities = None if args.password_file is None else Identities.load(args.password_file)
-    if identities is not None and identities.warning:
-        logging.getLogger(__name__).warning("%s", identities.warning)
     limits = WorkLimits(
         questions=args.queries,
         waiting=args.waiting,
@@ -144,7 +148,11 @@ def _site(args: argparse.Namespace, resident_bytes: int) -> "Site":
         memory_bytes=args.query_memory,
         resident_bytes=resident_bytes,
     )
-    site = Site(clusters, identities, limits, args.site_pages and args.site_pages.absolute())
+    files = None if args.cache is None else SnapshotFiles(args.cache.absolute())
+    if files is not None:
+        files.prepare()
+    site = Site(clusters, identities, limits, args.site_pages and args.site_pages.absolute(), files=files)
+    site.warn()
     if args.oidc is not None:
         from sonar.web.oidc import Provider
 

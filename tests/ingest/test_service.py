@@ -64,9 +64,6 @@ def test_refusals_to_start(tmp_path: Path, password_file: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
     good = ["--data", str(data), "--password-file", str(password_file), "--listen", "127.0.0.1:0"]
-    empty = tmp_path / "empty"
-    empty.write_text("# nobody\n")
-    empty.chmod(0o600)
     shared = tmp_path / "shared"
     shared.write_text("a:b\n")
     shared.chmod(0o640)
@@ -92,7 +89,6 @@ def test_refusals_to_start(tmp_path: Path, password_file: Path) -> None:
             ([*good, "--aliases", str(bad_aliases)], 1, f"{bad_aliases}: [0]: want an object"),
             ([*good, "--max-body", "lots"], 2, "bad size 'lots'"),
             (["--data", "/nowhere", *good[2:]], 1, "cannot use data directory '/nowhere'"),
-            (["--data", str(data), "--password-file", str(empty), *good[4:]], 1, "has no users"),
             (
                 ["--data", str(data), "--password-file", str(shared), *good[4:]],
                 1,
@@ -141,6 +137,28 @@ def test_reload_takes_new_users_and_keeps_the_old_when_the_file_is_bad(
     assert infiltrate.post_csv(LINE).status == 401
     assert infiltrate.post_csv(LINE, "saga.example.org", user="saga.example.org", password="new").status == 200
     assert "no colon" not in infiltrate.log.read_text()
+
+
+def test_without_users_it_runs_and_refuses_all(infiltrate: Infiltrate, password_file: Path) -> None:
+    password_file.write_text("# the last cluster is gone\n")
+    infiltrate.process.send_signal(signal.SIGHUP)
+    said = infiltrate.wait_for("READY=1")
+
+    assert "nobody is let in: the password file has no users" in said
+    assert infiltrate.post_csv(LINE).status == 401
+    assert "has no users: nobody is let in with a password" in infiltrate.log.read_text()
+    password_file.write_text(f"{CLUSTER}:{PASSWORD}\n")
+    infiltrate.process.send_signal(signal.SIGHUP)
+    assert "nobody" not in infiltrate.wait_for("READY=1")
+    assert infiltrate.post_csv(LINE).status == 200
+
+
+def test_a_run_that_was_cut_off_is_told_by_the_next(start: Starter, tmp_path: Path) -> None:
+    environment = {"RUNTIME_DIRECTORY": str(tmp_path)}
+    for end, told in ((Infiltrate.kill, 0), (Infiltrate.stop, 1), (Infiltrate.stop, 1)):
+        server = start(environment=environment)
+        end(server)
+        assert server.log.read_text().count("the process before this one was killed, or crashed") == told
 
 
 def test_watchdog_is_fed(start: Starter) -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from sonar.analysis.samples import Samples, samples_of
 from sonar.read.records import read_records
 from sonar.read.rows import Rows
 from sonar.read.tokens import Tokenizer
@@ -105,10 +106,22 @@ def both(data: bytes, tokenizer: Tokenizer) -> tuple[list[Any], list[Any]]:
     rows, dropped, fast_dropped = Rows(), Counter[str](), Counter[str]()
     read_records(data, rows, dropped)
     fast = tokenizer.table(data, fast_dropped)
+    for_analysis = tokenizer.samples(data, samples_dropped := Counter[str]())
+    assert told(for_analysis) == told(samples_of(fast))
+    assert samples_dropped == fast_dropped
     plain = rows.table()
     assert fast.schema == plain.schema
     fast.validate(full=True)
     return [dropped, *map(repr, plain.to_pylist())], [fast_dropped, *map(repr, fast.to_pylist())]
+
+
+def told(samples: Samples) -> dict[str, list[str]]:
+    """Return the values by column as texts; whole numbers are the same as such, or with a point."""
+    assert all(words == sorted(set(words), key=str.encode) for words in samples.words.values())
+    return {
+        name: list(samples.texts(name)) if name in samples.words else list(map(repr, values.astype(float).tolist()))
+        for name, values in samples.columns.items()
+    }
 
 
 KEPT = Tokenizer()

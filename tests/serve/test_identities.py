@@ -260,8 +260,6 @@ def test_reload_changes_all_or_nothing(file: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        ("", "has no users"),
-        ("# a:b\n", "has no users"),
         ("a:b\nc\n", ":2: want USER:PASSWORD"),
         ("a:b\n:c\n", ":2: want USER:PASSWORD"),
         ("a:\n", ":1: want USER:PASSWORD"),
@@ -281,6 +279,21 @@ def test_bad_files_are_refused_by_line(file: Path, content: str, text: str) -> N
     with pytest.raises(SonarError, match=str(file)) as caught:
         Identities.load(file)
     assert text in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["", "# a:b\n"])
+def test_a_file_without_users_lets_nobody_in_and_says_so(file: Path, content: str) -> None:
+    file.write_text("a:b\n")
+    users = Identities.load(file)
+    before = users.lets_nobody_in
+
+    file.write_text(content)
+    users.reload()
+
+    assert (before, users.lets_nobody_in) == (False, True)
+    assert users.warning == f"'{file}' has no users: nobody is let in with a password"
+    assert users.check("a", "b") is None
+    assert asyncio.run(users.verify("a", "b")) is None
 
 
 def test_file_that_others_can_read_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,7 +349,9 @@ def test_any_file_is_read_or_refused_in_one_line(text: str) -> None:
             users = len(Identities.load(Path(scratch.name)))
         except SonarError as error:
             problem = str(error)
-    assert bool(problem) != bool(users)
+    has_words = any(line.strip() and not line.strip().startswith("#") for line in text.split("\n"))
+    assert bool(problem or users) == has_words
+    assert not (problem and users)
     assert "\n" not in problem
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 TOP = Path(__file__).resolve().parents[2]
+LIBRARY = "usr/lib/sonar-server"
 MACHINE = str(Path(__file__).with_name("machine.sh"))
 
 
@@ -60,6 +61,18 @@ class Machine:
                 pytest.fail(f"never: {what}\n" + self("journalctl", "--no-pager", "-n", "40", "-u", "sonar-*"))
             time.sleep(0.1)
 
+    def put_installation(self, installed: Path) -> None:
+        """Put into the machine what `make install` has made, but for the library, which is bound; make its accounts."""
+        for source in sorted(installed.rglob("*")):
+            if (source.is_symlink() or source.is_file()) and not source.is_relative_to(installed / LIBRARY):
+                target = self.root / source.relative_to(installed)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source, target, follow_symlinks=False)
+        self("systemd-sysusers")
+        self("systemd-tmpfiles", "--create", "sonar-server.conf")
+        self("journalctl", "--update-catalog")
+        self("systemctl", "daemon-reload")
+
     def close(self) -> None:
         assert self.owner.stdin is not None
         self.owner.stdin.close()
@@ -70,20 +83,22 @@ class Machine:
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a DESTDIR into which `make install PREFIX=/usr` has installed.
+    """Return a DESTDIR into which `make install PREFIX=/usr EXTRAS=oidc` has installed, from a wheelhouse and without a
+    network.
 
     $SONAR_TEST_INSTALL names one that is there already, to save the time while working on the tests.
     """
     if again := os.environ.get("SONAR_TEST_INSTALL"):
         return Path(again)
     destination = tmp_path_factory.mktemp("install")
-    subprocess.run(
-        ["make", "-s", "install", f"DESTDIR={destination}", "PREFIX=/usr", "NO_DEPS=1"],
-        cwd=TOP,
-        check=True,
-        timeout=900,
-        stdin=subprocess.DEVNULL,
-    )
+    for command in (
+        ["make", "-s", "wheelhouse", "NO_DEPS=1", "EXTRAS=oidc"],
+        [
+            *("unshare", "--net", "make", "-s", "install", "WHEELHOUSE=build/wheelhouse"),
+            *(f"DESTDIR={destination}", "PREFIX=/usr", "NO_DEPS=1", "EXTRAS=oidc"),
+        ],
+    ):
+        subprocess.run(command, cwd=TOP, check=True, timeout=900, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     return destination
 
 
@@ -94,22 +109,13 @@ def machine(installed: Path) -> Iterator[Machine]:
     Needs root, namespaces and systemd; a machine that lacks them cannot run these tests, and they fail there.
     """
     assert os.geteuid() == 0, "the tests under a real systemd need root"
-    library = installed / "usr/lib/sonar-server"
-    new = Machine(f"t{os.getpid()}", f"--bind={library}:/usr/lib/sonar-server")
+    new = Machine(f"t{os.getpid()}", f"--bind={installed / LIBRARY}:/{LIBRARY}")
     try:
-        for source in sorted(installed.rglob("*")):
-            inside = source.relative_to(installed)
-            if not source.is_relative_to(library) and not source.is_dir():
-                target = new.root / inside
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(source, target, follow_symlinks=False)
-        new("systemd-sysusers")
-        new("systemd-tmpfiles", "--create", "sonar-server.conf")
+        new.put_installation(installed)
         new("/usr/libexec/sonar/cert", "ca")
         new("/usr/libexec/sonar/cert", "server", "localhost", "127.0.0.1")
         new.write("/etc/sonar/ingest-passwords", "node.example.org:up-secret\n", 0o600)
         new("sh", "-c", "echo ask-secret | /usr/libexec/sonar/passwd add ada --query --role admin --stdin")
-        new("journalctl", "--update-catalog")
         new.write("/etc/sonar/upload-auth", "node.example.org:up-secret\n", 0o600)
         new.write(
             "/etc/sonar/node.env",

@@ -113,7 +113,8 @@ def test_a_hang_of_ingest_ends_by_the_watchdog_with_the_stack_in_the_journal(ser
     before, since = int(server.property(INGEST, "NRestarts")), time.time() - 1
     server.write("/run/hanging.py", HANGING)
     program = f"/usr/lib/sonar-server/venv/bin/python -I /run/hanging.py /usr/libexec/sonar/infiltrate {call} {where}"
-    options = f"--data {DATA} --password-file %d/ingest-passwords"
+    tls = "--tls-cert %t/sonar-infiltrate/server.crt --tls-key %t/sonar-infiltrate/server.key"
+    options = f"--data {DATA} --password-file %t/sonar-infiltrate/ingest-passwords {tls}"
     watch(server, INGEST, f"ExecStart=\nExecStart={program} {options}\n")
     try:
         assert post(server, 0) == "200"
@@ -150,6 +151,19 @@ def test_a_hang_of_the_workers_ends_sonalyzed_by_the_watchdog(server: Machine) -
 
     assert "nursery.py" in stacks_of(server, QUERY, since)
     server.wait("it is active", lambda: server.property(QUERY, "ActiveState") == "active")
+
+
+def test_a_kill_is_told_and_explained_by_the_run_that_follows(server: Machine) -> None:
+    since, before = time.time() - 1, int(server.property(INGEST, "NRestarts"))
+    server("systemctl", "kill", "-s", "KILL", INGEST)
+    server.wait("it was restarted", lambda: int(server.property(INGEST, "NRestarts")) > before)
+    server.wait("it tells of that", lambda: bool(event(server, "cut-off", since)))
+    text = server("journalctl", "--no-pager", "-x", "-u", INGEST, f"--since=@{int(since)}")
+
+    assert "status=9/KILL" in text
+    assert "- status=9/KILL: somebody killed it, or the kernel did for want of memory" in text
+    server("systemctl", "restart", INGEST)
+    assert len(event(server, "cut-off", since)) == 1
 
 
 def test_canaries_are_nobodys_data(server: Machine) -> None:

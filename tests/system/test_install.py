@@ -1,11 +1,12 @@
 """What `make install` leaves: all of the package and nothing that names the stage; uninstall leaves data alone."""
 
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.system.conftest import TOP
+from tests.system.conftest import LIBRARY, TOP
 
 pytestmark = pytest.mark.system
 
@@ -25,11 +26,14 @@ def test_all_of_the_package_is_installed_and_nothing_else(installed: Path) -> No
 
 
 def test_nothing_names_the_stage_and_everything_runs_isolated(installed: Path) -> None:
+    release = (installed / LIBRARY / "venv").resolve()
+    assert re.fullmatch(r"venv-[\d.]+-[0-9a-f]{12}", release.name)
+    assert sorted(path.name for path in (installed / LIBRARY).iterdir()) == ["prune", "venv", release.name]
     for path in [*(installed / "usr/libexec/sonar").iterdir(), *(installed / "lib/systemd/system").rglob("*.*")]:
         if path.is_file():
             assert str(installed) not in path.read_text(), path
     for path in (installed / "usr/libexec/sonar").iterdir():
-        assert path.read_text().splitlines()[0] == "#!/usr/lib/sonar-server/venv/bin/python -I"
+        assert path.read_text().splitlines()[0] == f"#!/{LIBRARY}/{release.name}/bin/python -I"
         assert path.stat().st_mode & 0o777 == 0o755
     assert str(installed) not in (installed / "usr/lib/sonar-server/venv/pyvenv.cfg").read_text()
     assert {path.name for path in (installed / "usr/bin").iterdir()} == {"sonarctl", "sonalyze", "naicreport"}
@@ -80,3 +84,31 @@ def test_an_interpreter_in_a_home_is_refused(tmp_path: Path) -> None:
 
     assert done.returncode != 0
     assert "lies in a home, which services cannot read" in done.stderr
+
+
+def test_a_new_version_stands_beside_the_old_until_nothing_runs_from_it(installed: Path, tmp_path: Path) -> None:
+    """With the packages of the system to be seen, as a site wants it that has them there; and from a wheelhouse."""
+    library = tmp_path / LIBRARY
+    old = library / "venv-0.0.9-000000000000"
+    (old / "bin").mkdir(parents=True)
+    (library / "venv").symlink_to(old.name)
+    program = ["bash", "-c", f"exec -a {old}/bin/python sleep 60"]
+    with subprocess.Popen(program) as running:
+        try:
+            # The fixture has made the wheelhouse; only our own package, which takes less time.
+            options = ("SYSTEM_SITE_PACKAGES=1", "WHEELHOUSE=build/wheelhouse", "PIP_OPTIONS=--no-deps")
+            make("install-venv", *options, destination=tmp_path)
+            new = (library / "venv").resolve()
+            said = subprocess.run(
+                [new / "bin/python", "-I", "-c", "import sonar, sys; print(sonar.__file__, *sys.path, sep='\\n')"],
+                check=True, capture_output=True, text=True, timeout=60,
+            ).stdout.splitlines()  # fmt: skip
+            assert said[0].startswith(f"{new}/lib/")
+            assert any(path.endswith("/dist-packages") for path in said[1:])
+
+            subprocess.run([library / "prune"], check=True, timeout=60)
+            assert old.is_dir()
+        finally:
+            running.kill()
+    subprocess.run([library / "prune"], check=True, timeout=60)
+    assert sorted(library.iterdir()) == sorted([library / "prune", library / "venv", new])

@@ -3,14 +3,13 @@
 import json
 import re
 import shlex
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.system.conftest import MACHINE, Machine
+from tests.system.conftest import LIBRARY, MACHINE, Machine
 
 pytestmark = pytest.mark.system
 
@@ -54,17 +53,9 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(installed: Path) -> Iterator[Site]:
-    library = installed / "usr/lib/sonar-server"
-    machine = Machine("migrate", f"--bind={library}:/usr/lib/sonar-server")
+    machine = Machine("migrate", f"--bind={installed / LIBRARY}:/{LIBRARY}")
     try:
-        for source in sorted(installed.rglob("*")):
-            if not source.is_relative_to(library) and not source.is_dir():
-                target = machine.root / source.relative_to(installed)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(source, target, follow_symlinks=False)
-        machine("systemd-sysusers")
-        machine("systemd-tmpfiles", "--create", "sonar-server.conf")
-        machine("systemctl", "daemon-reload")
+        machine.put_installation(installed)
         machine.write("/usr/bin/crontab", CRONTAB, 0o755)
         machine.write("/var/crontab.naic", f"@reboot {OLD}/scripts/start-infiltrate.sh\n")
         machine("useradd", "--create-home", "naic")

@@ -14,13 +14,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.conftest import TOP, Machine
+from tests.system.conftest import LIBRARY, MACHINE, TOP, Machine
 from tests.system.load import post_numbered
 
 pytestmark = pytest.mark.system
 
 CLUSTER = "node.example.org"
 REPORTS = f"var/lib/sonar-server/reports/{CLUSTER}"
+MODULE = "sonar.gpusets"
+# Something that runs through an upgrade, and imports a module when it is over.
+BYSTANDER = (
+    f"import sonar, sys; print('ready', flush=True); sys.stdin.readline(); import {MODULE} as m; print(m.RELEASE)"
+)
 # The lines of the original's crontabs, and the timer that does the work of each; @reboot lines are services.
 OLD_CRONTAB = {
     "2,7,12,17,22,27,32,37,42,47,52,57 * * * *": "sonar-live@",
@@ -35,17 +40,38 @@ OLD_CRONTAB = {
 def packages(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a directory with two versions of the package."""
     made = tmp_path_factory.mktemp("packages")
-    tree = made / "tree"
-    # Hard links: the tree of the other tests must not get a DEBIAN directory.
-    subprocess.run(["cp", "-al", installed, tree], check=True)
     for version in ("0.1.0", "0.1.1"):
+        tree = made / "tree"
+        # Hard links: the tree of the other tests stays as it is.
+        subprocess.run(["cp", "-al", installed, tree], check=True)
+        make_version(tree / LIBRARY, version)
         subprocess.run(
             ["make", "-s", "deb-only", f"DEB_TREE={tree}", f"VERSION={version}", "DEB_LEVEL=1", "NO_DEPS=1",
              f"DEB_FILE={made}/sonar-server_{version}.deb"],
             cwd=TOP, check=True, timeout=120, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         )  # fmt: skip
-    shutil.rmtree(tree)
+        shutil.rmtree(tree)
     return made
+
+
+def make_version(library: Path, version: str) -> None:
+    """Make another version of an installation, as `make install` would from other sources: MODULE knows which it is."""
+    old = (library / "venv").resolve()
+    new = old.rename(library / f"venv-{version}-{'0' * 12}")
+    (library / "venv").unlink()
+    (library / "venv").symlink_to(new.name)
+    for path in (new / "libexec").iterdir():
+        replace(path, path.read_text().replace(old.name, new.name), 0o755)
+    (module,) = new.glob(f"lib/python3*/site-packages/{MODULE.replace('.', '/')}.py")
+    replace(module, f"{module.read_text()}\nRELEASE = {version!r}\n", 0o644)
+    for compiled in (module.parent / "__pycache__").glob(f"{module.stem}.*"):
+        compiled.unlink()
+
+
+def replace(path: Path, text: str, mode: int) -> None:
+    path.unlink()
+    path.write_text(text)
+    path.chmod(mode)
 
 
 @pytest.fixture(scope="module")
@@ -66,15 +92,15 @@ def ctl(machine: Machine, *argv: str, check: bool = True) -> str:
     return machine("/usr/bin/sonarctl", *argv, check=check)
 
 
-def post(machine: Machine, host: str, *, password: str = "up-secret") -> str:
+def post(machine: Machine, host: str, *, password: str = "up-secret", cluster: str = CLUSTER) -> str:
     now = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
     line = (
         f"v=0.12.1,time={now},host={host},cores=8,user=u,cmd=c,job=7,pid=7,cputime_sec=5,cpu%=100,memtotalkib=9000000\n"
     )
     return machine(
-        "curl", "--silent", "--cacert", "/etc/sonar/tls/ca.crt", "--user", f"{CLUSTER}:{password}",
+        "curl", "--silent", "--cacert", "/etc/sonar/tls/ca.crt", "--user", f"{cluster}:{password}",
         "--header", "Content-Type: text/csv", "--data-binary", line, "--output", "/dev/null", "--max-time", "20",
-        "--write-out", "%{http_code}", f"https://localhost:8086/sonar-freecsv?cluster={CLUSTER}", check=False,
+        "--write-out", "%{http_code}", f"https://localhost:8086/sonar-freecsv?cluster={cluster}", check=False,
     )  # fmt: skip
 
 
@@ -279,6 +305,12 @@ def test_a_slow_run_is_not_joined_by_another(server: Machine) -> None:
 def test_three_restarts_and_an_upgrade_lose_nothing(server: Machine) -> None:
     restart = partial(server, "systemctl", "restart", "sonar-infiltrate.service")
     upgrade = partial(server, "dpkg", "--force-not-root", "--install", "/srv/sonar-server_0.1.1.deb", timeout=120)
+    library = server.root / LIBRARY
+    (old,) = library.glob("venv-*")
+    python = (MACHINE, "exec", server.name, f"/{LIBRARY}/{old.name}/bin/python", "-I", "-c", BYSTANDER)
+    bystander = subprocess.Popen(python, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert bystander.stdout is not None
+    assert bystander.stdout.readline() == "ready\n"
 
     sent = post_numbered(server, clients=8, least=10_400, meanwhile=[restart, upgrade, restart, restart])
 
@@ -287,6 +319,13 @@ def test_three_restarts_and_an_upgrade_lose_nothing(server: Machine) -> None:
     server.wait("all are stored", lambda: len(sent.stored()) >= sent.posts)
     assert sent.stored() == set(range(sent.posts))
     assert active(server, f"sonar-cluster@{CLUSTER}.target")
+    # What ran through all of it still has its own modules, though dpkg has removed those of the old package.
+    assert bystander.communicate("go on\n", timeout=60)[0] == "0.1.0\n"
+    assert old.is_dir()
+    server(f"/{LIBRARY}/prune")
+    assert [path.name for path in library.glob("venv-*")] == [f"venv-0.1.1-{'0' * 12}"]
+    program = f"import {MODULE} as m; print(m.RELEASE)"
+    assert server(f"/{LIBRARY}/venv/bin/python", "-I", "-c", program) == "0.1.1"
 
 
 def test_status_shows_the_server_at_work(server: Machine) -> None:
@@ -295,9 +334,30 @@ def test_status_shows_the_server_at_work(server: Machine) -> None:
 
     assert re.search(r"^sonar-infiltrate +active running", text, re.MULTILINE), text
     assert re.search(rf"^{CLUSTER} .* ago +\d+ ", text, re.MULTILINE), text
+    assert re.search(rf"^reports of {CLUSTER} +\w\w\w 20.*success$", text, re.MULTILINE), text
     (cluster,) = state["clusters"]
     assert cluster["records_an_hour"] >= 10_400
     assert cluster["nodes"] >= 2
+
+
+def test_clusters_come_and_go_without_a_restart_and_the_last_leaves_all_running(server: Machine) -> None:
+    ingest, other = "sonar-infiltrate.service", "other.example.org"
+    before = [server.property(ingest, name) for name in ("MainPID", "NRestarts")]
+    server("sh", "-c", f"echo up-secret | sonarctl cluster add {other} --stdin")
+    server.wait("its nodes can upload", lambda: post(server, "o1", cluster=other) == "200")
+    ctl(server, "cluster", "remove", other)
+    server.wait("and cannot any more", lambda: post(server, "o1", cluster=other) == "401")
+    assert post(server, "n1") == "200"
+
+    said = ctl(server, "cluster", "remove", CLUSTER)
+
+    assert "infiltrate runs on, and refuses all uploads" in said
+    server.wait("nobody is let in", lambda: post(server, "n1") == "401")
+    assert "nobody is let in: the password file has no users" in server.property(ingest, "StatusText")
+    assert [server.property(ingest, name) for name in ("MainPID", "NRestarts")] == before
+    assert "'/etc/sonar/ingest-passwords' has no users: nobody is let in" in ctl(server, "doctor", check=False)
+    server("systemctl", "restart", ingest)
+    assert post(server, "n1") == "401"
 
 
 def test_purge_leaves_the_data_only_and_says_so(server: Machine) -> None:

@@ -39,6 +39,11 @@ def curl(machine: Machine, *options: str) -> str:
     return machine("curl", "--silent", "--show-error", "--cacert", "/run/sonar-ca.crt", *options)
 
 
+def certificate_of(machine: Machine) -> str:
+    """Return the certificate that the ingest daemon shows."""
+    return machine("sh", "-c", "echo | openssl s_client -connect localhost:8086 2>/dev/null | openssl x509")
+
+
 def stored(machine: Machine) -> list[Path]:
     return sorted((machine.root / STORE).glob("*/*/*/0+sample-*.json"))
 
@@ -148,12 +153,48 @@ def wait_until_stored(machine: Machine, numbers: set[int]) -> None:
     machine.wait("all that was answered with 200 is in the log", lambda: read() >= numbers)
 
 
-def test_reload_keeps_the_old_passwords_when_the_new_file_is_bad(running: Machine) -> None:
-    # Credentials are copied at start, so a reload reads the same; what must hold is that it is survived and reported.
-    running("systemctl", "reload", DAEMONS[0])
+def test_passwords_and_certificate_are_taken_into_use_by_a_reload(running: Machine) -> None:
+    name = "later.example.org"
+    before = [running.property(unit, "MainPID") for unit in DAEMONS]
+    shown = certificate_of(running)
 
-    assert running.property(DAEMONS[0], "ActiveState") == "active"
-    assert post(running, 5000) == "200"
+    def answer(url: str, *options: str) -> str:
+        return running("curl", "--silent", "--cacert", "/run/sonar-ca.crt", "--output", "/dev/null", *options,
+                       "--write-out", "%{http_code}", url, check=False)  # fmt: skip
+
+    def upload() -> str:
+        line = "v=0.12.1,time=2026-01-05T10:00:00+00:00,host=l,user=u,cmd=c,job=1,pid=1,cputime_sec=5\n"
+        options = ("--user", f"{name}:later-secret", "--header", "Content-Type: text/csv", "--data-binary", line)
+        return answer(f"https://localhost:8086/sonar-freecsv?cluster={name}", *options)
+
+    def ask() -> str:
+        return answer("https://localhost:8087/cluster", "--user", "bob:ask-secret")
+
+    assert (upload(), ask()) == ("401", "401")
+    running("sh", "-c", f"echo later-secret | sonarctl passwd add {name} --stdin")
+    running("sh", "-c", "echo ask-secret | sonarctl passwd add bob --query --role support --stdin")
+    running.wait("the new users are known", lambda: (upload(), ask()) == ("200", "200"))
+    running("sonarctl", "passwd", "remove", name)
+    running.wait("and the removed one is not any more", lambda: upload() == "401")
+    running("sonarctl", "cert", "renew", "server")
+    running("systemctl", "reload", *DAEMONS)
+    running.wait("the new certificate is shown", lambda: certificate_of(running) != shown)
+    assert [running.property(unit, "MainPID") for unit in DAEMONS] == before
+
+
+def test_no_other_service_sees_the_secrets_of_a_daemon(running: Machine) -> None:
+    secrets = [f"/run/{unit.removesuffix('.service')}" for unit in DAEMONS]
+    found = running("stat", "-c", "%U %a %F", *secrets).splitlines()
+    assert found == ["sonar-server 700 directory"] * 2
+    assert (
+        running("stat", "-c", "%U %a", f"{secrets[0]}/ingest-passwords", f"{secrets[0]}/server.key").splitlines()
+        == ["sonar-server 400"] * 2
+    )
+
+    probe = ("systemd-run", "--unit=sonar-probe", "--quiet", "--wait", "--pipe", "--collect", "-p", "User=sonar-server")
+    seen = running(*probe, "sh", "-c", f"id -un; ls {' '.join(secrets)} 2>/dev/null; true")
+
+    assert seen == "sonar-server"
 
 
 def test_stopping_the_target_closes_both_ports(running: Machine) -> None:

@@ -344,4 +344,6 @@ def test_a_state_tells_any_change(tmp_path: Path) -> None:
     assert len(set(states)) == len(states)
     with noting() as noted:
         pass
-    assert not noted.sources().timeless  # nothing was said about it
+    sources = noted.sources()
+    assert sources is not None
+    assert not sources.timeless  # nothing was said about it

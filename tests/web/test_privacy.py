@@ -71,6 +71,7 @@ def texts_of(server: Server, path: str, accept: str = "") -> str:
 IN_PATHS = ("cluster", "node", "group", "job", "user")
 NAMES_NOBODY = {
     "/version",
+    "/api/v0/version",
     "/metrics",
     "/openapi.json",
     "/login",

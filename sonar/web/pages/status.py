@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sonar.errors import SonarError
+from sonar.places import ObjectPath
 from sonar.serve.passwords import Role
 from sonar.web.freshness import age_text, level_of
 from sonar.web.pages import Context, Page
@@ -42,7 +43,8 @@ def of_server(site: "Site") -> dict[str, Any]:
 def build(context: Context) -> Mapping[str, Any]:
     """Return the state of the server and of each cluster's data."""
     asker = context.asker
-    disk = shutil.disk_usage(asker.clusters.data)
+    data = asker.clusters.data
+    disk = None if isinstance(data, ObjectPath) else shutil.disk_usage(data)
     clusters = []
     for name in asker.cluster_names():
         try:
@@ -55,8 +57,9 @@ def build(context: Context) -> Mapping[str, Any]:
     return {
         "title": "Status",
         "server": context.server,
-        "up": age_text(context.server["since"], asker.now).removesuffix(" ago"),
-        "disk": {"free": disk.free >> 30, "total": disk.total >> 30, "used": round(100 * disk.used / disk.total)},
+        "started": age_text(context.server["since"], asker.now),
+        "disk": disk
+        and {"free": disk.free >> 30, "total": disk.total >> 30, "used": round(100 * disk.used / disk.total)},
         "clusters": clusters,
     }
 
