@@ -83,6 +83,10 @@ def test_any_of_several_patterns_is_enough(values: list[str], host: str, match: 
         ("n[3-1]", "Backward range 3-1"),
         ("n[0-100000]", "more than 100000 names"),
         ("n[0-999][0-999]", "more than 100000 names"),
+        ("n[" + ",".join(["0-99999"] * 1000) + "]", "more than 100000 names"),
+        (".".join(["n[0-99999]"] * 1000), "more than 100000 names"),
+        (",".join(["n[0-99999]"] * 1000), "more than 100000 names"),
+        ("n[0-99999]" + "x" * 8000, "Name too long"),
     ],
 )
 def test_bad_pattern_is_told_with_its_text(pattern: str, message: str) -> None:

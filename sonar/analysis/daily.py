@@ -18,7 +18,7 @@ from sonar.analysis.wordsets import WordSets
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["details_of", "jobs_of_rows"]
+__all__ = ["details_apart", "details_of", "jobs_of_rows"]
 
 _EXACT = float(1 << 53)
 
@@ -184,6 +184,27 @@ def _flag(target: np.ndarray, number: np.ndarray, values: np.ndarray) -> None:
 
 def details_of(rows: HostRows, steps: _Steps, detailed: np.ndarray) -> tuple[Columns, Columns]:
     """Return the heads of the streams of some jobs, and the sums and peaks of what does not depend on heads."""
+    heads, parts, _, _ = _details(rows, steps, detailed)
+    return heads, parts
+
+
+def details_apart(
+    rows: HostRows, steps: _Steps, detailed: np.ndarray
+) -> tuple[tuple[Columns, Columns], tuple[Columns, Columns]]:
+    """Return the details of some jobs, and those of the others."""
+    heads, parts, of_heads, of_parts = _details(rows, steps, np.ones(len(detailed), bool))
+
+    def chosen(jobs: np.ndarray) -> tuple[Columns, Columns]:
+        return (
+            {name: values[jobs[of_heads]] for name, values in heads.items()},
+            {name: values[..., jobs[of_parts]] for name, values in parts.items()},
+        )
+
+    return chosen(detailed), chosen(~detailed)
+
+
+def _details(rows: HostRows, steps: _Steps, detailed: np.ndarray) -> tuple[Columns, Columns, np.ndarray, np.ndarray]:
+    """Return the details of some jobs, and the number of the job of each row."""
     heads = heads_of(rows, np.flatnonzero(detailed[steps.of_stream]))
     head = heads["row"][heads["kind"] <= OUTSIDE]
     inside = heads["row"][heads["kind"] == HEAD]
@@ -261,8 +282,8 @@ def details_of(rows: HostRows, steps: _Steps, detailed: np.ndarray) -> tuple[Col
     parts |= {name: rows[name][row] for name in ("host", "job", "epoch")}
     of_stream = {"user": rows["user"][row], "cmd": rows["cmd"][row], "group": rows.group[row], "which": rows.which[row]}
     parts |= {name: np.where(alone, of_stream[name], 0).astype(np.int64) for name in STREAM_KEY[2:]}
-    del heads["row"]
-    return heads, parts
+    of_heads = steps.of_stream[np.searchsorted(rows.starts, heads.pop("row"), "right") - 1]
+    return heads, parts, of_heads, np.concatenate([there, of_open])
 
 
 def _closed_totals(totals: np.ndarray, closed: np.ndarray, steps: _Steps) -> np.ndarray:

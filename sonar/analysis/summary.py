@@ -43,6 +43,7 @@ __all__ = [
     "heads_of",
     "stream_number",
     "summarized",
+    "summary_of",
 ]
 
 HALF_HOUR = 1800
@@ -86,6 +87,7 @@ class Details(Enum):
     EDGES = "those that were there at the first or the last run, or of which some stream does not count"
     APART = "of all, but of those first, and then of the others"
     ALL = "all"
+    LACKING = "those of which some stream does not count: enough if nothing comes before or after"
 
 
 def summarized(
@@ -101,8 +103,12 @@ def summarized(
     Without a window all count. It is about jobs, with details of some or all, or about load.
     """
     rows = rows_of_hosts(samples, records, window)
-    if rows is None:
-        return None
+    return None if rows is None else summary_of(rows, window, jobs=jobs, details=details)
+
+
+def summary_of(rows: HostRows, window: "Window | None", *, jobs: bool, details: Details = Details.EDGES) -> Summaries:
+    """Return the summary of rows of some hosts, which were made for the same window."""
+    samples = rows.samples
     hosts = samples.words["host"]
     runs, extents = {}, {}
     for code, host in enumerate(hosts):
@@ -113,14 +119,19 @@ def summarized(
     words = {name: samples.words[name] for name in ("user", "cmd")}
     sets: dict[str, pa.Array[Any]] = {}
     if jobs:
-        from sonar.analysis.daily import details_of, jobs_of_rows
+        from sonar.analysis.daily import details_apart, details_of, jobs_of_rows
 
         found, steps = jobs_of_rows(rows, sets)
-        others = details_of(rows, steps, ~found["detailed"]) if details is Details.APART else None
+        if details is Details.APART:
+            (heads, parts), others = details_apart(rows, steps, found["detailed"])
+            return Summaries(hosts, words, sets, found, heads, parts, {}, runs, extents, others)
         if details is Details.ALL:
             found["detailed"][:] = True
-        heads, parts = details_of(rows, steps, found["detailed"])
-        return Summaries(hosts, words, sets, found, heads, parts, {}, runs, extents, others)
+        elif details is Details.LACKING:
+            found["detailed"] = ~found["whole"]
+        is_needed = details is not Details.LACKING or found["detailed"].any()
+        heads, parts = details_of(rows, steps, found["detailed"]) if is_needed else ({}, {})
+        return Summaries(hosts, words, sets, found, heads, parts, {}, runs, extents)
     heads, slots = _load(rows)
     return Summaries(hosts, words, sets, {}, heads, {}, slots, runs, extents)
 

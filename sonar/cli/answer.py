@@ -60,6 +60,18 @@ class _Work:
     scheduler: str  # the address of a Dask cluster; empty: here
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a command line asks for: options of the verb by name, where the answer comes from, and how to work."""
+
+    verb: Verb
+    question: Mapping[str, list[str]]
+    source: Mapping[str, str]
+    files: Sequence[str]
+    work: _Work
+    verbose: bool
+
+
 def arguments_of(name: str, argv: Sequence[str]) -> list[str]:
     """Return the arguments of a verb, `help` as the option, and a number that stands first as that of a job."""
     if argv[:1] == ["help"]:
@@ -100,11 +112,12 @@ def answer_verb(verb: Verb, argv: Sequence[str]) -> None:
     for name in ("from", "to"):
         if name in defaults and any(option.name == name for option in options):
             question.setdefault(name, [defaults[name]])
+    asked = _Asked(verb, question, source, given.files, work, verbose)
     with _opened(output) as out:
         if "jobanalyzer-dir" not in source and ("remote" in source or "cluster" in source):
-            _ask_server(verb, question, source, given.files, out, verbose=verbose)
+            _ask_server(asked, out)
         else:
-            _answer(verb, question, source, given.files, out, work=work, verbose=verbose)
+            _answer(asked, out)
 
 
 def options_of_command(verb: Verb) -> tuple[Option, ...]:
@@ -146,25 +159,17 @@ def _opened(output: Path | None) -> Iterator[TextIO]:
         part.unlink(missing_ok=True)
 
 
-def _answer(
-    verb: Verb,
-    question: Mapping[str, list[str]],
-    source: Mapping[str, str],
-    files: Sequence[str],
-    out: TextIO,
-    *,
-    work: _Work,
-    verbose: bool,
-) -> None:
+def _answer(asked: _Asked, out: TextIO) -> None:
     """Answer from the log tree or from files."""
     from sonar.cli.terminal import paged, still_working, width
     from sonar.render.formats import Style, write_result
     from sonar.verbs.parameters import asks_for_own_records, query_of
 
+    verb, question, work = asked.verb, asked.question, asked.work
     query, fmt = query_of(
         verb,
         question,
-        **source_of(verb, source, files),
+        **source_of(verb, asked.source, asked.files),
         account=account_of_caller() if asks_for_own_records(verb, question) else None,
         now=present(),
     )
@@ -181,7 +186,7 @@ def _answer(
         result = verb.answer(query)
     for warning in result.warnings:
         print(f"sonalyze: {warning}", file=sys.stderr)
-    if verbose:
+    if asked.verbose:
         _tell_what_was_read(query, fmt, result.rows.num_rows)
     if fmt.style is not Style.FIXED or "html" in fmt.words:
         write_result(verb, result, fmt, out)
@@ -207,27 +212,20 @@ def _workers(scheduler: str, files: int) -> "Iterator[Executor | None]":
         yield executor
 
 
-def _ask_server(
-    verb: Verb,
-    question: Mapping[str, list[str]],
-    source: Mapping[str, str],
-    files: Sequence[str],
-    out: TextIO,
-    *,
-    verbose: bool,
-) -> None:
+def _ask_server(asked: _Asked, out: TextIO) -> None:
     """Let a server answer; its answer is passed on as it is."""
     from sonar.cli import remote
     from sonar.cli.terminal import still_working
     from sonar.verbs.parameters import asks_for_own_records, check_options, options_of
 
+    verb, question, source = asked.verb, asked.question, asked.source
     for name in ("data-path", "config-file"):
         if name in source:
             raise SonarError(f"--{name} may not be used with --remote or --cluster")
     for option in options_of(verb):
         if option.local and option.name in question:
             raise SonarError(f"--{option.name} may not be used with --remote or --cluster")
-    if files:
+    if asked.files:
         raise SonarError("-- logfile ... may not be used with --remote or --cluster")
     if not ("remote" in source and ("cluster" in source or verb.reads is Reads.SITE)):
         raise SonarError("--remote and --cluster must be used together")
@@ -240,7 +238,7 @@ def _ask_server(
         credentials=remote.credentials(Path(source["auth-file"]) if "auth-file" in source else None, source["remote"]),
         ca_file=Path(source["ca-file"]) if "ca-file" in source else None,
     )
-    if verbose:
+    if asked.verbose:
         print(f"Request: {remote.request_url(server.address, verb, source.get('cluster'), question)}", file=sys.stderr)
     with still_working(f"sonalyze: waiting for {server.address}", sys.stderr):
         answer = server.ask(verb, source.get("cluster"), question)

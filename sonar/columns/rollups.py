@@ -24,8 +24,10 @@ import numpy as np
 
 from sonar.analysis.combine import filtered_summaries
 from sonar.analysis.exact import PEAKS, SUMMED, Columns, joined_columns
+from sonar.analysis.rows import HostRows, rows_of_hosts
+from sonar.analysis.samples import of_hosts
 from sonar.analysis.select import DEFAULT_EXCLUSIONS, RecordFilter
-from sonar.analysis.summary import Details, Summaries, summarized
+from sonar.analysis.summary import Details, Summaries, summary_of
 from sonar.places import parquet_source, publishing, telling
 from sonar.read.columns import IDENTITY_KEY, METADATA_KEY, ColumnsFile, Identity, identity_of, open_columns
 from sonar.read.files import COLUMNS_NAME, ROLLUP_PREFIX
@@ -207,12 +209,15 @@ class Rollups:
         """Add all samples of some hosts, sorted by host, stream and time; those of one source alone are summarized."""
         self._runs.append(_runs(samples, len(self._hosts)))
         self._hosts += samples.words["host"]
-        for one in _summarizable(samples, alone):
-            for verb, parts in self._found.items():
-                records = RecordFilter(exclude_commands=DEFAULT_EXCLUSIONS[verb])
-                summary = summarized(one, records, None, jobs=verb == "jobs", details=Details.APART)
-                if summary is not None:
-                    parts.append(summary)
+        if not alone:
+            return
+        together = samples if len(alone) == len(samples.words["host"]) else of_hosts(samples, alone)
+        rows: dict[frozenset[str], list[HostRows]] = {}  # by the commands that are left out, as far as there are such
+        for verb, parts in self._found.items():
+            excluded = DEFAULT_EXCLUSIONS[verb].intersection(samples.words["cmd"])
+            if excluded not in rows:
+                rows[excluded] = list(_rows(together, RecordFilter(exclude_commands=excluded)))
+            parts += [summary_of(one, None, jobs=verb == "jobs", details=Details.APART) for one in rows[excluded]]
 
     def write(self, directory: Path, identity: Identity) -> None:
         """Write them beside the columns that they are of. Raise OSError for what cannot be written."""
@@ -227,28 +232,27 @@ class Rollups:
         _write(_path(directory, "runs"), about | {"hosts": self._hosts}, runs, also=also)
 
 
-def _summarizable(samples: "Samples", hosts: "Sequence[str]") -> "Iterator[Samples]":
-    """Yield the samples of some hosts at once, if they all can be summarized, else host by host."""
-    from sonar.analysis.rows import rows_of_hosts
-    from sonar.analysis.samples import of_hosts
-
-    if not hosts:
-        return
-    together = samples if len(hosts) == len(samples.words["host"]) else of_hosts(samples, hosts)
-    if len(hosts) == 1 or rows_of_hosts(together, RecordFilter(), None) is not None:
-        yield together
-        return
-    for host in hosts:
-        yield of_hosts(samples, [host])
+def _rows(samples: "Samples", records: RecordFilter) -> "Iterator[HostRows]":
+    """Yield the rows of some hosts at once, if they all can be summarized, else of one host each that can be."""
+    rows = rows_of_hosts(samples, records, None)
+    if rows is not None:
+        yield rows
+    elif len(samples.words["host"]) > 1:
+        for host in samples.words["host"]:
+            yield from _rows(of_hosts(samples, [host]), records)
 
 
 def _runs(samples: "Samples", before: int) -> Columns:
     """Return the runs of some hosts, before which there were others."""
-    host = samples["host"] + before
-    order = np.lexsort((samples["gpufail"], samples["time"], host))
-    host, time, failed = host[order], samples["time"][order], samples["gpufail"][order] != 0
+    origin = samples["time"].min()
+    span = samples["time"].max() - origin + 1
+    # Host, instant and failure as one number.
+    place = np.sort(((samples["host"] + before) * span + samples["time"] - origin) * 2 + (samples["gpufail"] != 0))
+    place, failed = place >> 1, (place & 1).astype(bool)
+    host, time = np.divmod(place, span)
+    time += origin
     starts = np.flatnonzero(np.append(True, (host[1:] != host[:-1]) | (time[1:] != time[:-1])))
-    last = np.append(starts[1:], len(order)) - 1
+    last = np.append(starts[1:], len(host)) - 1
     return {
         "host": host[starts],
         "time": time[starts],
@@ -334,8 +338,8 @@ def _opened_runs(directory: Path, identity: Identity) -> DayRuns | None:
     bounds = np.searchsorted(runs["host"], np.arange(len(about["hosts"]) + 1))
     found: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] = {}, {}
     for at, host in enumerate(about["hosts"]):
-        for of_hosts, name in zip(found, ("time", "failed"), strict=True):
-            of_hosts[host] = runs[name][bounds[at] : bounds[at + 1]]
+        for values, name in zip(found, ("time", "failed"), strict=True):
+            values[host] = runs[name][bounds[at] : bounds[at + 1]]
     return DayRuns(*found)
 
 

@@ -26,6 +26,7 @@ __all__ = ["ColumnsChangedError", "Foreign", "HostPlan", "HostReading", "Text", 
 
 
 _TEXT = 1 << 41  # places in text come behind those in columns
+_TABLE_ROWS = 1 << 16  # days are given together up to about so many rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,17 +163,19 @@ class HostReading:
     dropped: Counter[tuple[Path, str]] = field(default_factory=Counter)
 
     def chunks(self) -> "Iterator[pa.Table]":
-        """Yield the host's samples in tables of which each is later than the one before.
+        """Yield the host's samples in tables of some days, of which each is later than the one before.
 
         Within a table rows that could be equal are in reading order: envelopes first, then by path, then by line.
         An envelope's samples count instead of those of a CSV record at the same instant.
         """
         waiting: list[_Chunk] = []
+        rows = 0
         for chunk in self._days():
-            if waiting and chunk.earliest > max(one.latest for one in waiting):
+            if rows + len(chunk) > _TABLE_ROWS and waiting and chunk.earliest > max(one.latest for one in waiting):
                 yield self._joined(waiting)
-                waiting = []
+                waiting, rows = [], 0
             waiting.append(chunk)
+            rows += len(chunk)
         if waiting:
             yield self._joined(waiting)
 
@@ -311,6 +314,9 @@ class _Chunk:
     parts: list[_Part]
     earliest: int = 0
     latest: int = 0
+
+    def __len__(self) -> int:
+        return sum(len(part.table) for part in self.parts)
 
     def __post_init__(self) -> None:
         times = [part.table.column("time").to_numpy() for part in self.parts]

@@ -69,7 +69,8 @@ def run(query: "Query") -> Result:
     bounds = {host: (int(of_host[0]), int(of_host[-1])) for host, of_host in runs.items() if len(of_host)}
     rows = _rows(jobs, bounds, query, _columns_needed(query))
     if covers:
-        rows = coverage.with_coverage(rows, coverage_of_spans(runs, list(jobs.hosts), jobs.start, jobs.end))
+        found = coverage_of_spans(runs, list(jobs.hosts), jobs.start, jobs.end, query.interval_s)
+        rows = coverage.with_coverage(rows, found)
     return Result(chosen(rows, query))
 
 

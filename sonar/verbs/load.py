@@ -74,8 +74,9 @@ def run(query: "Query") -> Result:
     if covers:
         limits = (start, min(end, query.now))
         parts = [
-            coverage_of_slots(runs, names, series.time[-1:] if options["last"] else series.time, slot or 1, limits)
+            coverage_of_slots(runs, names, times, slot or 1, limits, query.interval_s)
             for names, series in zip(hosts, series_list, strict=True)
+            for times in [series.time[-1:] if options["last"] else series.time]
         ]
         whole = tuple(np.concatenate([part[at] for part in parts]) if parts else np.zeros(0, int) for at in (0, 1))
         result = replace(result, rows=coverage.with_coverage(result.rows, (whole[0], whole[1])))

@@ -173,7 +173,7 @@ def _jobs_of_host(
     from sonar.analysis.jobs import OverHosts, jobs_of_host
 
     if not with_totals and over_hosts is not OverHosts.ALL:
-        found = summaries(selection, host, tables, jobs=True)
+        found = summaries(selection, host, tables, jobs=True, alone=True)
         if found is not None:
             jobs = jobs_of_parts([Part(summary, frozenset((host,))) for summary in found])
             return HostJobs(jobs, None, np.concatenate([summary.runs[host] for summary in found]))
@@ -228,11 +228,16 @@ def _load_of_host(selection: Selection, slot: int, host: str, tables: "Tables") 
     return HostLoad(folded(of_steps, slot) if slot else of_steps, streams.bounds, streams.runs)
 
 
-def summaries(selection: Selection, host: str, tables: "Tables", *, jobs: bool) -> "list[Summaries] | None":
+def summaries(
+    selection: Selection, host: str, tables: "Tables", *, jobs: bool, alone: bool = False
+) -> "list[Summaries] | None":
     """Return summaries of a host's samples with all details, each later than the one before; None if there are none.
 
-    Then not all tables have been looked at.
+    Then not all tables have been looked at. If they are alone, nothing else being known of the host's jobs, the summary
+    of one table does with fewer details.
     """
+    from itertools import chain, islice
+
     from sonar.analysis.merge import TAIL_S
     from sonar.analysis.samples import samples_of
     from sonar.analysis.summary import Details, summarized
@@ -240,9 +245,12 @@ def summaries(selection: Selection, host: str, tables: "Tables", *, jobs: bool) 
     if selection.converts_gpu_memory(host):
         return None
     found: list[Summaries] = []
-    for table in tables:
+    left = iter(tables)
+    first = list(islice(left, 2))
+    details = Details.LACKING if alone and len(first) == 1 else Details.ALL
+    for table in chain(first, left):
         samples = samples_of(table)
-        summary = summarized(samples, selection.records, selection.window, jobs=jobs, details=Details.ALL)
+        summary = summarized(samples, selection.records, selection.window, jobs=jobs, details=details)
         if summary is None or (found and summary.extents[host][0] - found[-1].extents[host][1] <= TAIL_S):
             return None
         found.append(summary)

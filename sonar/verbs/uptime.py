@@ -176,6 +176,7 @@ VERB = Verb(
     default_fields="all",
     run=run,
     privacy=Privacy.PUBLIC,
+    counts_everything=True,
     takes_config=True,
     everyone=True,
     check=check,

@@ -280,13 +280,6 @@ def test_error_envelope_is_kept_apart_and_told(infiltrate: Infiltrate) -> None:
     assert b"n1 of mlx.example.org reports: Unknown batch system" in infiltrate.log.read_bytes()
 
 
-def test_prefixed_topic_needs_permission(start: Starter) -> None:
-    server = start("--topic-prefix", "test")
-
-    assert server.post("/insert/test.sample", envelope()).status == 200
-    assert server.post("/insert/other.sample", envelope()).status == 404
-
-
 def test_large_post_within_the_limit(infiltrate: Infiltrate) -> None:
     body = b"".join(LINE.replace(b"job=998", b"job=%d" % n) for n in range(30_000))
 
