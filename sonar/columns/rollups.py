@@ -335,7 +335,8 @@ def _opened_runs(directory: Path, identity: Identity) -> DayRuns | None:
         runs, _ = table.read((0, len(about["hosts"])))
     except (OSError, ValueError, KeyError, ColumnsChangedError):
         return None
-    bounds = np.searchsorted(runs["host"], np.arange(len(about["hosts"]) + 1))
+    hosts = runs["host"] if runs else np.zeros(0, np.int64)
+    bounds = np.searchsorted(hosts, np.arange(len(about["hosts"]) + 1))
     found: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] = {}, {}
     for at, host in enumerate(about["hosts"]):
         for values, name in zip(found, ("time", "failed"), strict=True):
