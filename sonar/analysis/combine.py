@@ -118,7 +118,8 @@ class _Vocabulary:
             joined = rows | coded
             if not part.hosts.issuperset(part.summaries.hosts):
                 keep = host >= 0
-                joined = {name: values[..., keep] for name, values in joined.items()}
+                if not keep.all():
+                    joined = {name: values[..., keep] for name, values in joined.items()}
             found.append(joined)
         return joined_columns(found) if found else {}
 
