@@ -5,14 +5,18 @@ added up without sorting; all numbers are whole, so that sums are exact.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sonar.analysis.exact import ONE, PEAKS, SUMMED, Columns, exact, joined_columns, normalized
-from sonar.analysis.jobs import WordSets
 from sonar.analysis.merge import union_of_gpus
 from sonar.analysis.rows import HostRows
 from sonar.analysis.summary import HEAD, OUTSIDE, STREAM_KEY, heads_of
+from sonar.analysis.wordsets import WordSets
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = ["details_apart", "details_of", "jobs_of_rows"]
 
@@ -42,7 +46,7 @@ class _Steps:
         return len(self.samples)
 
 
-def jobs_of_rows(rows: HostRows, sets: dict[str, list[tuple[str, ...]]]) -> tuple[Columns, _Steps]:
+def jobs_of_rows(rows: HostRows, sets: "dict[str, pa.Array[Any]]") -> tuple[Columns, _Steps]:
     """Return a row for each job, and for each stream without one; `sets` gets the sets of users and of commands."""
     steps = _steps(rows)
     first = steps.first_stream
@@ -55,7 +59,7 @@ def jobs_of_rows(rows: HostRows, sets: dict[str, list[tuple[str, ...]]]) -> tupl
     for name, column in (("user", "users"), ("cmd", "cmds")):
         words = WordSets.of_groups(steps.of_stream, rows[name][rows.starts], rows.samples.words[name], numbers)
         found[column] = words.codes
-        sets[name] = words.values
+        sets[name] = words.texts
     found |= _reduced(rows, steps, steps.samples > 0, steps.sums)
     found["sums"] = normalized(_totals(steps, row, len(rows)))
     found |= _flags_of_rows(rows, row, len(first), steps)

@@ -14,7 +14,7 @@ that has ended is counted once more, and whose samples give whole KiB and CPU ti
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,8 @@ from sonar.analysis.rows import HostRows, rows_of_hosts
 from sonar.analysis.samples import Samples, dense
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from sonar.analysis.select import RecordFilter
     from sonar.verbs.query import Window
 
@@ -52,15 +54,14 @@ CLOSED_STREAM, CLOSED_HOST = 1, 2  # flags
 
 STREAM_KEY = ("job", "epoch", "user", "cmd", "group", "which")
 
-WordSet = tuple[str, ...]
-
 
 @dataclass(frozen=True, slots=True)
 class Summaries:
     """What is kept of some samples of some hosts; `host`, `user` and `cmd` are codes into `hosts` and `words`.
 
     jobs: of each job, and of each stream without one, what it comes to if there are no other samples of it: `users`
-    and `cmds` are codes into `sets`; `detailed` says whether there are details; `whole` whether the row can do without.
+    and `cmds` are codes into `sets` (see wordsets); `detailed` says whether there are details; `whole` whether the row
+    can do without.
     others: the details of the other jobs, where they were wanted apart.
     heads: first samples of streams, and the last one kept and the last one of all as context for what follows.
     parts: of each job the sums and peaks of its other steps; steps to which a head may add are rows of their own (n 0).
@@ -70,7 +71,7 @@ class Summaries:
 
     hosts: list[str]
     words: dict[str, list[str]]
-    sets: dict[str, list[WordSet]]
+    sets: "dict[str, pa.Array[Any]]"
     jobs: Columns
     heads: Columns
     parts: Columns
@@ -116,7 +117,7 @@ def summary_of(rows: HostRows, window: "Window | None", *, jobs: bool, details: 
             extents[host] = int(of_host[0]), int(of_host[-1])
             runs[host] = _within(of_host, window)
     words = {name: samples.words[name] for name in ("user", "cmd")}
-    sets: dict[str, list[WordSet]] = {"user": [], "cmd": []}
+    sets: dict[str, pa.Array[Any]] = {}
     if jobs:
         from sonar.analysis.daily import details_apart, details_of, jobs_of_rows
 

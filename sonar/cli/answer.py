@@ -173,6 +173,7 @@ def _answer(asked: _Asked, out: TextIO) -> None:
         account=account_of_caller() if asks_for_own_records(verb, question) else None,
         now=present(),
     )
+    query = replace(query, only_fields=True)
     query.scan.jobs = work.jobs
     query.scan.use_columns, query.scan.use_rollups = work.uses_columns, work.uses_rollups
     for word in fmt.unknown:

@@ -52,4 +52,5 @@ class Query:
     where: "Expression | None" = None  # which rows are asked for (--query)
     sort: "tuple[SortKey, ...]" = ()  # in which order (--sort); by default the verb's own
     fields: frozenset[str] = frozenset()  # names of the fields that are printed, compared or sorted by
+    only_fields: bool = False  # nobody looks at other columns of the answer than those of these fields
     words: frozenset[str] = frozenset()  # control words of the format

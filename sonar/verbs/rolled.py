@@ -1,28 +1,63 @@
 """Jobs and load from summaries of days: of roll-ups where there are some, else made of many hosts' columns at once."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
     import numpy as np
 
     from sonar.analysis.combine import Part
+    from sonar.analysis.select import RecordFilter
     from sonar.analysis.summary import Details, Summaries
-    from sonar.columns.rollups import DayRollup
-    from sonar.read.columns import Identity
+    from sonar.read.columns import HostRows, Identity
     from sonar.read.plan import DayPlan, HostPlan
     from sonar.read.scan import Tables
     from sonar.verbs.partials import Selection
     from sonar.verbs.query import Query
 
-__all__ = ["RolledUp", "rolled_up"]
+__all__ = ["CannotRollUpError", "Portion", "RolledUp", "rolled_up"]
+
+_R = TypeVar("_R")
 
 _HOSTS_AT_ONCE = 25
+_COST_ROLLED = 1 << 14  # of the summary of a host and day
 _COST = 1 << 18  # of the columns of a host and day, in bytes of text that cost as much
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """Some hosts, and where the summaries of their days are: days of roll-ups, and parts made of samples."""
+
+    verb: str
+    records: "RecordFilter | None"  # what the roll-ups are to be filtered by
+    days: "tuple[tuple[Path, Identity, frozenset[str]], ...]"
+    made: "tuple[Part, ...]"
+
+    def parts(self) -> "list[Part]":
+        """Return the summaries. Raise CannotRollUpError if they cannot be had."""
+        from sonar.analysis.combine import Part
+        from sonar.columns.rollups import open_rollup
+        from sonar.read.plan import ColumnsChangedError
+
+        parts = list(self.made)
+        for directory, identity, hosts in self.days:
+            rollup = open_rollup(directory, self.verb, identity)
+            try:
+                found = rollup.summaries(hosts, self.records) if rollup else None
+            except ColumnsChangedError:
+                found = None
+            if rollup is None or found is None:
+                raise CannotRollUpError
+            parts.append(Part(found, hosts, rollup.every))
+        return parts
+
+
+class CannotRollUpError(Exception):
+    """A job has samples of users who are asked for, and of others, or roll-ups have been replaced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +67,15 @@ class RolledUp:
     Of each host answered for: its runs in the window, and the first and last instant of its samples.
     """
 
-    parts: "list[Part]"
+    portions: tuple[Portion, ...]
     runs: "dict[str, np.ndarray]"
     extents: dict[str, tuple[int, int]]
     rest: "dict[str, HostPlan]"
 
-    def portions(self) -> "Iterator[list[Part]]":
-        """Yield the summaries of some hosts at a time, which bounds memory."""
-        from dataclasses import replace
-
-        hosts = sorted(self.extents)
-        for at in range(0, len(hosts), _HOSTS_AT_ONCE):
-            portion = frozenset(hosts[at : at + _HOSTS_AT_ONCE])
-            yield [replace(part, hosts=part.hosts & portion) for part in self.parts if part.hosts & portion]
+    def each(self, query: "Query", work: "Callable[[Portion], _R]") -> "list[_R]":
+        """Return what a function makes of each portion. Raise CannotRollUpError if it cannot be made."""
+        cost = _COST_ROLLED * sum(len(hosts) for portion in self.portions for *_, hosts in portion.days)
+        return list(query.scan.each(work, self.portions, cost))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +100,51 @@ class _Host:
 class _Days:
     """Which days of which hosts are in roll-ups, and which in columns that have all of the log."""
 
-    rolled: "dict[Path, tuple[DayRollup, set[str]]]" = field(default_factory=dict)
+    rolled: "dict[tuple[Path, Identity], set[str]]" = field(default_factory=dict)
     columns: "dict[tuple[Path, Identity], list[str]]" = field(default_factory=dict)
+    _known: "dict[tuple[Path, Identity], _Known | None]" = field(default_factory=dict)
+
+    def known(self, day: "DayPlan", verb: str | None, *, with_runs: bool) -> "_Known | None":
+        """Return what columns and the roll-up for a verb tell of a day; None if it has no columns."""
+        if day.columns is None:
+            return None
+        key = day.directory, day.columns
+        if key not in self._known:
+            self._known[key] = _known_of(*key, verb, with_runs=with_runs)
+        return self._known[key]
 
 
-def rolled_up(query: "Query", verb: str, selection: "Selection", columns: tuple[str, ...]) -> RolledUp | None:
-    """Return what summaries of days say about a question; None if there are no columns, or they do not answer it."""
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Where the rows of hosts are in the columns of a day, which hosts are in the roll-up, and runs if wanted."""
+
+    hosts: "Mapping[str, HostRows]"
+    rolled: "Collection[str]"
+    runs: "Mapping[str, np.ndarray] | None"
+
+
+def _known_of(directory: "Path", identity: "Identity", verb: str | None, *, with_runs: bool) -> _Known | None:
+    from sonar.columns.rollups import open_rollup, open_runs
+    from sonar.read.columns import facts_at
+    from sonar.read.files import COLUMNS_NAME
+
+    found = facts_at(directory / COLUMNS_NAME, identity)
+    if found is None:
+        return None
+    rollup = open_rollup(directory, verb, identity) if verb else None
+    runs = open_runs(directory, identity) if rollup and with_runs else None
+    if runs is None and with_runs:
+        rollup = None
+    return _Known(found[1].hosts, rollup.hosts if rollup else (), runs.time if runs else None)
+
+
+def rolled_up(
+    query: "Query", verb: str, selection: "Selection", columns: tuple[str, ...], *, with_runs: bool
+) -> RolledUp | None:
+    """Return what summaries of days say about a question; None if there are no columns, or they do not answer it.
+
+    Unless all runs are wanted, there are only the first and the last of those of a roll-up.
+    """
     import numpy as np
 
     from sonar.analysis.combine import Part
@@ -94,12 +164,9 @@ def rolled_up(query: "Query", verb: str, selection: "Selection", columns: tuple[
         if selection.converts_gpu_memory(host):
             rest[host] = plan
         else:
-            hosts[host] = _look_at(plan, verb_rolled, selection, days)
-    parts = _of_rollups(query, days)
-    if parts is None:
-        return None
+            hosts[host] = _look_at(plan, verb_rolled, selection, days, with_runs=with_runs)
     try:
-        parts += _of_columns(query, selection, verb, columns, days, hosts)
+        parts = _of_columns(query, selection, verb, columns, days, hosts)
     except ColumnsChangedError:
         return None
     live = {host: HostPlan(host, tuple(one.live), plans[host].limits) for host, one in hosts.items() if one.live}
@@ -119,14 +186,26 @@ def rolled_up(query: "Query", verb: str, selection: "Selection", columns: tuple[
         elif of_parts:
             extents[host] = times[0], times[-1]
             runs[host] = np.concatenate([of_part for _, of_part in of_parts])
-    answered = frozenset(extents)
-    chosen = [Part(part.summaries, part.hosts & answered, part.every) for part in parts if part.hosts & answered]
-    if not chosen:
+    if not extents:
         return None
-    rolled = sum(len(wanted) for _, wanted in days.rolled.values())
+    rolled = sum(len(wanted) for wanted in days.rolled.values())
     samples = sum(len(plan.days) for plan in plans.values()) - rolled
     query.scan.way = f"roll-ups of {rolled} days of hosts, samples of {samples}"
-    return RolledUp(chosen, runs, extents, rest)
+    return RolledUp(_portions(query, verb, sorted(extents), days, parts), runs, extents, rest)
+
+
+def _portions(query: "Query", verb: str, hosts: list[str], days: _Days, parts: "list[Part]") -> tuple[Portion, ...]:
+    """Return the summaries of some hosts at a time, which bounds memory."""
+    records = query.filter
+    filters = records.users is not None or records.exclude_users or records.jobs is not None or records.exclude_jobs
+    portions = []
+    at_once = _HOSTS_AT_ONCE * (8 if filters else 1)  # little is left of many
+    for at in range(0, len(hosts), at_once):
+        portion = frozenset(hosts[at : at + at_once])
+        of_days = tuple((*day, portion & wanted) for day, wanted in days.rolled.items() if wanted & portion)
+        made = tuple(replace(part, hosts=part.hosts & portion) for part in parts if part.hosts & portion)
+        portions.append(Portion(verb, records if filters else None, of_days, made))
+    return tuple(portions)
 
 
 def _may_use_rollups(query: "Query", verb: str) -> bool:
@@ -137,19 +216,6 @@ def _may_use_rollups(query: "Query", verb: str) -> bool:
     if not query.scan.use_rollups or (filters and verb == "load"):
         return False
     return records.commands is None and records.exclude_commands == DEFAULT_EXCLUSIONS[verb]
-
-
-def _of_rollups(query: "Query", days: _Days) -> "list[Part] | None":
-    """Return what the roll-ups say; None if a job has samples of users who are asked for, and of others."""
-    from sonar.analysis.combine import Part, filtered_summaries
-
-    parts = []
-    for rollup, wanted in days.rolled.values():
-        found = filtered_summaries(rollup.summaries, query.filter) if rollup.summaries.jobs else rollup.summaries
-        if found is None:
-            return None
-        parts.append(Part(found, frozenset(wanted), rollup.every))
-    return parts
 
 
 def _of_columns(
@@ -182,15 +248,22 @@ def _of_columns(
             for host, extent in found.extents.items():
                 hosts[host].parts.append((extent, found.runs[host]))
 
-            def every(hosts: frozenset[str], portion: _Portion = portion) -> "Summaries":
-                asked = _Portion(portion.directory, portion.identity, tuple(sorted(hosts)))
-                (again,), _ = _summarize(selection, verb, columns, Details.ALL, asked)
-                return again
-
+            every = partial(_every, selection, verb, columns, portion)
             parts.append(Part(found, frozenset(found.extents), every))
         for host in refused:
             hosts[host].is_refused = True
     return parts
+
+
+def _every(
+    selection: "Selection", verb: str, columns: tuple[str, ...], portion: _Portion, hosts: frozenset[str]
+) -> "Summaries":
+    """Return the summaries of some hosts of a portion with all details."""
+    from sonar.analysis.summary import Details
+
+    asked = replace(portion, hosts=tuple(sorted(hosts)))
+    (again,), _ = _summarize(selection, verb, columns, Details.ALL, asked)
+    return again
 
 
 def _summarize(
@@ -220,21 +293,19 @@ def _summarize(
     return summaries, refused
 
 
-def _look_at(plan: "HostPlan", verb: str | None, selection: "Selection", days: _Days) -> _Host:
+def _look_at(
+    plan: "HostPlan", verb: str | None, selection: "Selection", days: _Days, *, with_runs: bool
+) -> _Host:  # fmt: skip
     """Return which days of a host have to be read one by one, and what is known of the others, which are noted."""
-    from sonar.columns.rollups import open_rollup, open_runs
-    from sonar.read.columns import open_columns
-    from sonar.read.files import COLUMNS_NAME
+    import numpy as np
 
     found = _Host()
     first = max(plan.limits[0], selection.window.start)
     last = min(plan.limits[1], selection.window.end)
     for day in plan.days:
-        opened = None
-        if day.columns is not None and not day.texts and day.sources is None:
-            opened = open_columns(day.directory / COLUMNS_NAME, day.columns)
-        rows = opened.facts.hosts[plan.host] if opened else None
-        if rows is None or rows.source < 0 or day.columns is None:
+        known = days.known(day, verb, with_runs=with_runs)
+        rows = known.hosts[plan.host] if known and not day.texts and day.sources is None else None
+        if known is None or rows is None or rows.source < 0 or day.columns is None:
             found.live.append(day)
             continue
         if rows.latest < plan.limits[0] or rows.earliest > plan.limits[1]:
@@ -242,11 +313,10 @@ def _look_at(plan: "HostPlan", verb: str | None, selection: "Selection", days: _
         if rows.earliest < plan.limits[0] or rows.latest > plan.limits[1]:
             found.live.append(day)
             continue
-        rollup = open_rollup(day.directory, verb, day.columns) if verb else None
-        runs = open_runs(day.directory, day.columns) if rollup else None
-        if rollup and runs and plan.host in rollup.hosts and first <= rows.earliest and rows.latest <= last:
-            found.parts.append(((rows.earliest, rows.latest), runs.time[plan.host]))
-            days.rolled.setdefault(day.directory, (rollup, set()))[1].add(plan.host)
+        if plan.host in known.rolled and first <= rows.earliest and rows.latest <= last:
+            extent = rows.earliest, rows.latest
+            found.parts.append((extent, np.array(extent) if known.runs is None else known.runs[plan.host]))
+            days.rolled.setdefault((day.directory, day.columns), set()).add(plan.host)
         else:
             days.columns.setdefault((day.directory, day.columns), []).append(plan.host)
     return found
