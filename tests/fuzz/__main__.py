@@ -14,6 +14,7 @@ from tests.fuzz import check_of, seeds_of, targets
 _SCRATCH = Path(__file__).resolve().parents[2] / "build" / "fuzz"
 _LONGEST_INPUT = 4096
 _SLOW_S = 10
+_ROUND_S = 120  # atheris does not free all that it has compared
 
 
 def main(argv: list[str]) -> int:
@@ -29,12 +30,16 @@ def main(argv: list[str]) -> int:
 
 
 def _run(target: str, seconds: int) -> int:
-    """Fuzz in a process of its own, which libFuzzer ends as it likes; return its exit status."""
-    print(f"==== {target}, {seconds} s", flush=True)
-    if (pid := os.fork()) == 0:
-        _fuzz(target, seconds)
-        sys.exit(1)  # by way of libFuzzer, which keeps the input
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    """Fuzz in processes of their own, which libFuzzer ends as it likes; return the exit status of one that failed."""
+    status = 0
+    for past in range(0, seconds, _ROUND_S):
+        span = min(_ROUND_S, seconds - past)
+        print(f"==== {target}, {span} s", flush=True)
+        if (pid := os.fork()) == 0:
+            _fuzz(target, span)
+            sys.exit(1)  # by way of libFuzzer, which keeps the input
+        status = status or os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return status
 
 
 def _fuzz(target: str, seconds: int) -> None:

@@ -4,7 +4,7 @@ import gzip
 import json
 import socket
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -241,11 +241,15 @@ def test_body_that_stops_coming_is_408(tmp_path: Path, password_file: Path) -> N
     options = ["--password-file", str(password_file), "--listen", "127.0.0.1:0", "--request-timeout", "0.3"]
     server = Infiltrate(tmp_path, *options)
     try:
-        for place in PLACES.values():
-            head = f"POST {place.path} HTTP/1.1\r\nHost: x\r\nAuthorization: {basic(CLUSTER, PASSWORD)}\r\n"
-            with closing(socket.create_connection(("127.0.0.1", server.port), timeout=60)) as stalled:
-                stalled.sendall(head.encode() + b"Content-Length: 9\r\n\r\n[")
-                assert stalled.recv(65536).startswith(b"HTTP/1.1 408 ")
+        with ExitStack() as stack:
+            stalled = {}
+            for name, place in PLACES.items():
+                connection = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+                stalled[name] = stack.enter_context(closing(connection))
+                head = f"POST {place.path} HTTP/1.1\r\nHost: x\r\nAuthorization: {basic(CLUSTER, PASSWORD)}\r\n"
+                connection.sendall(head.encode() + b"Content-Length: 9\r\n\r\n[")
+            for name, connection in stalled.items():
+                assert (name, connection.recv(65536)[:13]) == (name, b"HTTP/1.1 408 ")
     finally:
         server.stop()
     assert server.stored() == {}
