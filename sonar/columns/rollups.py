@@ -60,7 +60,7 @@ VERBS = tuple(_TABLES)
 
 _TEXTS = {"users": "user", "cmds": "cmd"}  # columns of texts, by their name as sets
 
-_PORTION_ROWS = 1 << 16  # of columns that are made into roll-ups at once
+_PORTION_ROWS = 1 << 18  # of columns that are summarized at once
 _HOSTS_AT_ONCE = 25  # in a row group
 
 
