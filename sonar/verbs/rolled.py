@@ -24,6 +24,7 @@ __all__ = ["CannotRollUpError", "RolledUp", "rolled_up"]
 _R = TypeVar("_R")
 
 _HOSTS_AT_ONCE = 25
+_MOST_THREADS = 4
 _COST_ROLLED = 1 << 14  # of the summary of a host and day
 _COST = 1 << 18  # of the columns of a host and day, in bytes of text that cost as much
 
@@ -42,6 +43,7 @@ class _Portion:
     from_columns: _OfDays
     made: "tuple[Part, ...]"
     filters_rollups: bool
+    threads: int
 
     @property
     def cost(self) -> int:
@@ -98,25 +100,42 @@ class RolledUp:
         return [outcome.result for outcome in outcomes]
 
 
+def _from_rollups(portion: _Portion) -> "list[Part]":
+    """Return what the roll-ups say; in threads if that is most of the work, for Arrow reads beside Python."""
+    from sonar.analysis.combine import Part
+    from sonar.columns.rollups import open_rollup
+
+    records = portion.selection.records if portion.filters_rollups else None
+
+    def part(day: "tuple[Path, Identity, frozenset[str]]") -> Part:
+        directory, identity, hosts = day
+        rollup = open_rollup(directory, portion.verb, identity)
+        found = rollup.summaries(hosts, records) if rollup else None
+        if rollup is None or found is None:
+            raise CannotRollUpError
+        return Part(found, hosts, rollup.every)
+
+    if portion.threads < 2 or len(portion.from_rollups) < 2:
+        return list(map(part, portion.from_rollups))
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(portion.threads) as pool:
+        return list(pool.map(part, portion.from_rollups))
+
+
 def _outcome(of_parts: "Callable[[list[Part]], _R]", portion: _Portion) -> _Outcome[_R]:
     from sonar.analysis.combine import Part
     from sonar.analysis.summary import Details
-    from sonar.columns.rollups import open_rollup, portions_of
+    from sonar.columns.rollups import portions_of
     from sonar.read.columns import open_columns
     from sonar.read.files import COLUMNS_NAME
     from sonar.read.plan import ColumnsChangedError
 
     parts = list(portion.made)
-    records = portion.selection.records if portion.filters_rollups else None
     refused: set[str] = set()
     runs: dict[str, list[np.ndarray]] = {}
     try:
-        for directory, identity, hosts in portion.from_rollups:
-            rollup = open_rollup(directory, portion.verb, identity)
-            found = rollup.summaries(hosts, records) if rollup else None
-            if rollup is None or found is None:
-                raise CannotRollUpError
-            parts.append(Part(found, hosts, rollup.every))
+        parts += _from_rollups(portion)
         for directory, identity, hosts in portion.from_columns:
             opened = open_columns(directory / COLUMNS_NAME, identity)
             if opened is None:
@@ -238,7 +257,8 @@ def rolled_up(
     samples = sum(len(plan.days) for plan in plans.values()) - rolled
     query.scan.way = f"roll-ups of {rolled} days of hosts, samples of {samples}"
     filters = verb_rolled is not None and _filters(query.filter)
-    parts_of = _Portion(verb, selection, columns, (), (), tuple(parts), filters)
+    threads = min(query.scan.jobs, _MOST_THREADS) if filters else 1
+    parts_of = _Portion(verb, selection, columns, (), (), tuple(parts), filters, threads)
     return RolledUp(_portions(query, parts_of, sorted(extents), days), plans, runs, extents, rest)
 
 
