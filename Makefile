@@ -60,9 +60,10 @@ generate: all  ## bring examples and manual pages up to date with the tables of 
 bench: all  ## measure; prints the table that HACKING.md quotes
 	$(VENV_PYTHON) bench/run.py
 
-torture: all  ## an hour of it at most: 1,000 kills under load, 10,000 connections, long fuzzing
+torture: all  ## an hour of it at most: 1,000 kills under load, 10,000 connections, a day of reports, long fuzzing
 	$(VENV_PYTHON) -m tests.ingest.torture 1000
 	$(VENV_PYTHON) bench/connections.py
+	SONAR_TEST_DAY=whole $(VENV_PYTHON) -m pytest -q -s --timeout=3600 tests/system/test_report_day.py
 	SONAR_FUZZ_EXAMPLES=20000 $(VENV_PYTHON) -m pytest -q --timeout=3000 tests/ingest/test_fuzz.py
 
 clean:  ## remove everything that make and the demo have made
