@@ -82,7 +82,8 @@ def _asked(argv: list[str]) -> int | None:
             connection.connect(str(path))
             message = len(request).to_bytes(4, "big") + request
             sent = socket.send_fds(connection, [message], [descriptor])
-            connection.sendall(message[sent:])
+            if sent < len(message):  # to send nothing is an error, too, where all has been answered by now
+                connection.sendall(message[sent:])
         except OSError:
             return None
         finally:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -43,15 +44,16 @@ class Cluster:
     workers: list["subprocess.Popen[bytes]"]
 
 
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    file = tmp_path / "scheduler.json"
+@contextmanager
+def running_cluster(directory: Path) -> Iterator[Cluster]:
+    """Run a scheduler and two workers."""
+    file = directory / "scheduler.json"
     environment = os.environ | {"PYTHONPATH": str(TOP), "DASK_DISTRIBUTED__ADMIN__LOG_LENGTH": "0"}
     listen = ["--host", "tcp://127.0.0.1", "--no-dashboard"]
     started = [
         subprocess.Popen(
             [*DASK, "scheduler", *listen, "--port", "0", "--scheduler-file", file],
-            env=environment, cwd=tmp_path, stderr=subprocess.DEVNULL,
+            env=environment, cwd=directory, stderr=subprocess.DEVNULL,
         )
     ]  # fmt: skip
     try:
@@ -60,15 +62,21 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         address = json.loads(file.read_text())["address"]
-        worker = [*DASK, "worker", address, *listen, "--no-nanny", "--nthreads", "2", "--local-directory", tmp_path]
+        worker = [*DASK, "worker", address, *listen, "--no-nanny", "--nthreads", "2", "--local-directory", directory]
         started += [
-            subprocess.Popen(worker, env=environment, cwd=tmp_path, stderr=subprocess.DEVNULL) for _ in range(2)
+            subprocess.Popen(worker, env=environment, cwd=directory, stderr=subprocess.DEVNULL) for _ in range(2)
         ]
         yield Cluster(address, started[1:])
     finally:
         for process in started:
             process.kill()
             process.wait()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    with running_cluster(tmp_path) as running:
+        yield running
 
 
 def tree(root: Path, seed: int) -> Path:
