@@ -60,10 +60,15 @@ generate: all  ## bring examples and manual pages up to date with the tables of 
 bench: all  ## measure; prints the table that HACKING.md quotes
 	$(VENV_PYTHON) bench/run.py
 
-torture: all  ## an hour of it at most: 1,000 kills under load, 10,000 connections, long fuzzing
+# Coverage-guided, for so long each target of tests/fuzz.
+FUZZ_SECONDS ?= 90
+
+torture: all  ## an hour of it at most: 1,000 kills under load, 10,000 connections, long fuzzing (FUZZ_SECONDS=90)
 	$(VENV_PYTHON) -m tests.ingest.torture 1000
 	$(VENV_PYTHON) bench/connections.py
 	SONAR_FUZZ_EXAMPLES=20000 $(VENV_PYTHON) -m pytest -q --timeout=3000 tests/ingest/test_fuzz.py
+	.venv/bin/pip install --quiet --use-pep517 -e '.[fuzz]'
+	$(VENV_PYTHON) -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
 clean:  ## remove everything that make and the demo have made
 	rm -rf .venv build demo-state *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -114,6 +119,7 @@ RESTARTED := sonar-infiltrate.service sonar-sonalyzed.service sonar-sonard.servi
 
 # Where the wheels come from: the package index, or, where there is none, a directory that `make wheelhouse` has made.
 PIP_SOURCE := $(if $(WHEELHOUSE),--no-index --find-links "$(abspath $(WHEELHOUSE))")
+# EXTRAS=oidc,kafka adds what these need.
 WITH_SYSTEM := $(if $(SYSTEM_SITE_PACKAGES),--system-site-packages)
 
 # What runs of an older version is restarted, which refuses no connection: the service manager holds the ports.
@@ -135,7 +141,7 @@ install-venv: $(if $(WHEELHOUSE),,deps)
 	$(PYTHON) -m venv --without-pip $(WITH_SYSTEM) "$(STAGE)"
 	mkdir -p build && pip=$$(mktemp -d "$(CURDIR)/build/pip.XXXXXX") && trap 'rm -rf "$$pip"' EXIT && $(PYTHON) -m venv "$$pip" && \
 	  "$$pip/bin/pip" install --quiet $(PIP_SOURCE) --upgrade 'pip>=23' && \
-	  "$$pip/bin/pip" --python "$(STAGE)/bin/python" install --quiet --no-compile --use-pep517 $(PIP_SOURCE) $(PIP_OPTIONS) .
+	  "$$pip/bin/pip" --python "$(STAGE)/bin/python" install --quiet --no-compile --use-pep517 $(PIP_SOURCE) $(PIP_OPTIONS) '.$(if $(EXTRAS),[$(EXTRAS)])'
 	sed -i -e 's|^CONFIG: Final = .*|CONFIG: Final = Path("$(SYSCONFDIR)/sonar")  # the administrator'"'"'s|' \
 	  -e 's|^VENDOR: Final = .*|VENDOR: Final = Path("$(LIBDIR)")  # the package'"'"'s|' "$(STAGE)"/lib/python3*/site-packages/sonar/paths.py
 	sed -i '/^command = /d' "$(STAGE)/pyvenv.cfg"
@@ -174,7 +180,7 @@ install-files:
 
 wheelhouse: all  ## wheels of everything in build/wheelhouse; there: make install WHEELHOUSE=DIR, without a network
 	rm -rf build/wheelhouse && mkdir -p build/wheelhouse
-	.venv/bin/pip wheel --quiet --use-pep517 --wheel-dir build/wheelhouse . 'pip>=23' 'setuptools>=65' wheel
+	.venv/bin/pip wheel --quiet --use-pep517 --wheel-dir build/wheelhouse '.$(if $(EXTRAS),[$(EXTRAS)])' 'pip>=23' 'setuptools>=65' wheel
 	rm -f build/wheelhouse/sonar_server-*.whl
 	@echo "build/wheelhouse has $$(ls build/wheelhouse | wc -l) wheels for $$($(VENV_PYTHON) -V) on $$(uname -m). Take this directory and the wheels there."
 

@@ -25,5 +25,8 @@ class ConfigError(SonarError):
     """One or several things are wrong in configuration files; `problems` has a line for each."""
 
     def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("\n".join(problems))
+        super().__init__(tuple(problems))  # what it is made of, so that another process can make it again
         self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        return "\n".join(self.problems)

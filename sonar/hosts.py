@@ -14,13 +14,15 @@ from itertools import product
 
 from sonar.errors import SonarError
 
-__all__ = ["LARGEST_EXPANSION", "HostPatterns", "compress", "expand", "split_list"]
+__all__ = ["LARGEST_EXPANSION", "HostPatterns", "compress", "expand", "names_in", "split_list"]
 
 LARGEST_EXPANSION = 100_000
 _LARGEST_NUMBER = 2**32 - 1
 _LONGEST_NUMBER = len(str(_LARGEST_NUMBER))
+_LONGEST_ELEMENT = 255  # no host has a longer name
 
 _DIGITS = re.compile(r"[0-9]+", re.ASCII)
+_SPECIAL = re.compile(r"[*\[]|\Z")
 # A first element with a number to combine: something, the last run of digits, and a rest without digits.
 _NUMBERED = re.compile(r"(.+?)([0-9]+)([^0-9]*)", re.ASCII | re.DOTALL)
 
@@ -35,8 +37,16 @@ class HostPatterns:
     @classmethod
     def parse(cls, values: Iterable[str]) -> "HostPatterns":
         """Return the patterns of some `--host` values, each holding one or more; raise SonarError for a bad one."""
-        patterns = [_elements(pattern) for value in values for pattern in _split(value, ",")]
-        return cls(tuple(tuple(_matcher(names) for names in elements) for elements in patterns))
+        patterns, count = [], 0
+        for pattern in (pattern for value in values for pattern in _split(value, ",")):
+            matchers = []
+            for names in _elements(pattern):
+                count += len(names)
+                if count > LARGEST_EXPANSION:
+                    raise _too_many(pattern)
+                matchers.append(_matcher(names))
+            patterns.append(tuple(matchers))
+        return cls(tuple(patterns))
 
     def match(self, host: str) -> bool:
         """Whether `host` matches any of the patterns."""
@@ -59,14 +69,14 @@ def expand(pattern: str, *, wildcards: bool = False) -> list[str]:
     """
     names: list[str] = []
     for one in _split(pattern, ","):
-        elements = _elements(one)
-        if not wildcards and any(name.endswith("*") for element in elements for name in element):
-            raise SonarError(f"Suffix wildcard not allowed in expandable hostname {pattern!r}")
-        count = len(names)
-        for element in elements:
+        elements, count = [], 1
+        for element in _elements(one):
+            if not wildcards and any(name.endswith("*") for name in element):
+                raise SonarError(f"Suffix wildcard not allowed in expandable hostname {pattern!r}")
             count *= len(element)
             if count > LARGEST_EXPANSION:
                 raise _too_many(pattern)
+            elements.append(element)
         names += (".".join(parts) for parts in product(*elements))
         if len(names) > LARGEST_EXPANSION:
             raise _too_many(pattern)
@@ -99,6 +109,17 @@ def compress(names: Iterable[str]) -> str:
         text = numbers[0] if len(numbers) == 1 else f"[{','.join(_runs(numbers))}]"
         plain.append((tail, prefix, int(numbers[0]), suffix, ".".join((prefix + text + suffix, *tail))))
     return ",".join(text for *_key, text in sorted(plain))
+
+
+def names_in(text: str) -> list[str]:
+    """Return the names in a set that `compress` has written; what is no pattern is a name, odd as those of old logs."""
+    names: list[str] = []
+    for one in split_list(text):
+        try:
+            names += expand(one, wildcards=True)
+        except SonarError:
+            names.append(one)
+    return names
 
 
 def _same_width(
@@ -146,9 +167,9 @@ def _split(text: str, separator: str) -> list[str]:
     return parts
 
 
-def _elements(pattern: str) -> list[list[str]]:
-    """Return what each element of one pattern expands to."""
-    return [_expand_element(element, pattern) for element in _split(pattern, ".")]
+def _elements(pattern: str) -> Iterator[list[str]]:
+    """Yield what each element of one pattern expands to."""
+    return (_expand_element(element, pattern) for element in _split(pattern, "."))
 
 
 def _matcher(names: list[str]) -> tuple[frozenset[str], tuple[str, ...]]:
@@ -162,18 +183,19 @@ def _expand_element(element: str, pattern: str) -> list[str]:
         raise SonarError(f"Empty pattern in input {pattern!r}")
     names, at = [""], 0
     while at < len(element):
-        char = element[at]
-        at += 1
-        if char == "*":
-            if at < len(element):
+        if element[at] == "*":
+            if at + 1 < len(element):
                 raise SonarError(f"Expected , after * in host pattern {pattern!r}")
-            choices = ["*"]
-        elif char == "[":
-            choices, at = _range(element, at, pattern)
+            choices, at = ["*"], at + 1
+        elif element[at] == "[":
+            choices, at = _range(element, at + 1, pattern)
         else:
-            choices = [char]
+            end = next(_SPECIAL.finditer(element, at)).start()
+            choices, at = [element[at:end]], end
         if len(names) * len(choices) > LARGEST_EXPANSION:
             raise _too_many(pattern)
+        if len(names[0]) + len(choices[0]) > _LONGEST_ELEMENT:
+            raise SonarError(f"Name too long in host pattern {pattern[:80]!r}")
         names = [name + choice for name in names for choice in choices]
     return names
 
@@ -193,6 +215,8 @@ def _range(element: str, at: int, pattern: str) -> tuple[list[str], int]:
             numbers += (str(number).zfill(width) for number in range(int(low), int(high) + 1))
         else:
             numbers.append(low)
+        if len(numbers) > LARGEST_EXPANSION:
+            raise _too_many(pattern)
         if at == len(element):
             raise SonarError(f"Unexpected end of input in host pattern {pattern!r}")
         at += 1

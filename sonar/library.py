@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from sonar.config.description import Cluster
     from sonar.config.nodes import NodeTable
     from sonar.verbs.declare import Result, Verb
 
@@ -54,10 +55,12 @@ class Log:
             raise UsageError(f"A log tree and files do not go together: '{first}', '{Path(files[0])}'")
         self._data: Path | Sequence[Path] = first if first.is_dir() else [first, *map(Path, files)]
         self._nodes: NodeTable | None = None
+        self._described: Cluster | None = None
         if nodes is not None:
-            from sonar.config.nodes import read_nodes
+            from sonar.config.description import read_described
 
-            self._nodes = read_nodes(Path(nodes))
+            self._described = read_described(Path(nodes))
+            self._nodes = self._described.nodes
 
     def jobs(
         self,
@@ -167,7 +170,9 @@ class Log:
         given = {name.replace("_", "-"): texts for name, value in options.items() if (texts := _texts(value))}
         given["fmt"] = [fields]
         given |= {name: [_day(time)] for name, time in (("from", since), ("to", until)) if time is not None}
-        query, _fmt = query_of(verb, given, data=self._data, nodes=self._nodes, now=present())
+        query, _fmt = query_of(
+            verb, given, data=self._data, nodes=self._nodes, described=self._described, now=present()
+        )
         window = query.window
         if isinstance(since, datetime):
             window = replace(window, start=_instant(since))

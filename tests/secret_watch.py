@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import urllib3
 
 __all__ = ["MARK", "SecretWatch"]
 
@@ -46,7 +47,9 @@ class SecretWatch:
         """Begin to watch."""
         factory: Any = getattr(session.config, "_tmp_path_factory", None)
         self._scratch = lambda: getattr(factory, "_basetemp", None)
-        self._wrap(http.client.HTTPResponse, "read", lambda _, body: self._note(body, "answer of a server"))
+        self._wrap(http.client.HTTPResponse, "begin", lambda answer, _: self._note(str(answer.headers), "headers"))
+        for response in (http.client.HTTPResponse, urllib3.HTTPResponse):  # the latter gives what was compressed
+            self._wrap(response, "read", lambda _, body: self._note(body, "answer of a server"))
         self._wrap(subprocess.Popen, "communicate", self._note_outputs)
         self._thread.start()
 

@@ -15,7 +15,7 @@ def pytest_configure(config):
     config.pluginmanager.register(SecretWatch("{MARK}"), "secret-watch")
 """
 HEAD = f"""
-import base64, http.client, http.server, os, subprocess, sys, threading, time
+import base64, gzip, http.client, http.server, os, subprocess, sys, threading, time, urllib3
 SECRET = "xy" + "{MARK}" + "z"
 NAP = "import time; time.sleep(0.5)"
 """
@@ -37,16 +37,26 @@ PLANTED = {
         "file ",
     ),
     "answer": ("fetch(SECRET)", "answer of a server"),
+    "answer that is compressed": ("fetch(SECRET, compressed=True)", "answer of a server"),
+    "header of an answer": ("fetch('ok', header=SECRET)", "headers"),
 }
 FETCH = """
-def fetch(text):
+def fetch(text, header="", compressed=False):
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            self.send_response(200); self.end_headers(); self.wfile.write(text.encode())
+            self.send_response(200)
+            self.send_header("X-Header", header)
+            self.send_header("Content-Encoding", "gzip" if compressed else "identity")
+            self.end_headers()
+            self.wfile.write(gzip.compress(text.encode()) if compressed else text.encode())
         def log_message(self, *_):
             pass
     with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.handle_request).start()
+        if compressed:
+            with urllib3.PoolManager() as pool:
+                pool.request("GET", f"http://127.0.0.1:{server.server_port}/", timeout=60)
+            return
         connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=60)
         connection.request("GET", "/")
         connection.getresponse().read()

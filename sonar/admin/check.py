@@ -139,7 +139,7 @@ def _nodes(settings: Settings, known: Sequence[units.Unit], now: int) -> Iterato
     listening_s = max((unit.active_s or 0 for unit in known if unit.name in _LISTENERS), default=None)
     for name in clusters.names():
         try:
-            limit = clusters.describe(name).sample_interval_s * settings.check.silent_after
+            limit = clusters.describe(name).usual_interval_s * settings.check.silent_after
         except SonarError:
             continue  # told by the check of the configuration
         if listening_s is not None and listening_s < limit:

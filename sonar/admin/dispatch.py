@@ -20,6 +20,8 @@ _OPTION = re.compile(r"(?<![\w-])(--[a-z][a-z0-9-]+)")
 _COMMANDS = re.compile(
     r"^(?:commands|verbs|COMMAND|tools|reports|positional arguments):\n((?:  .*\n)+)", re.MULTILINE | re.I
 )
+_CHOICES = re.compile(r"^positional arguments:\n  \{([a-z,]+)\}", re.MULTILINE)
+_BEFORE_A_CLUSTER = {("cluster", "remove"), ("cluster", "show"), ("cluster", "check")}
 _COMMAND = re.compile(r"^ {2,4}([a-z][a-z-]+)(?=\s{2}|$)", re.MULTILINE)
 
 
@@ -28,7 +30,7 @@ def main(argv: Sequence[str], directory: Path) -> int:
     tools = tools_in(directory)
     if not argv or argv[0] in {"-h", "--help", "help"}:
         print(_help(tools))
-        return 0 if argv else UsageError.exit_status
+        return 0
     if argv[0] == "--version":
         print(f"{_ITSELF} {__version__}")
         return 0
@@ -84,10 +86,23 @@ def candidates(tools: dict[str, Path], words: Sequence[str]) -> list[str]:
 def _offered(tool: Path, words: Sequence[str]) -> list[str]:
     text = _help_of(tool, [])
     commands = [name for block in _COMMANDS.findall(text) for name in _COMMAND.findall(block)]
+    if not commands:
+        commands = [name for block in _CHOICES.findall(text) for name in block.split(",")]
+    if words and (words[-1] == "--cluster" or (tool.name, *words) in _BEFORE_A_CLUSTER):
+        return _clusters()
     given = next((word for word in words if not word.startswith("-")), None)
     if given is not None and given in commands:
         return _options_in(_help_of(tool, [given]))
     return [*(commands if given is None else ()), *_options_in(text)]
+
+
+def _clusters() -> list[str]:
+    from sonar.config.settings import load_settings
+
+    try:
+        return sorted(path.stem for path in load_settings().paths.clusters.glob("*.conf"))
+    except (SonarError, OSError):
+        return []
 
 
 def _options_in(text: str) -> list[str]:

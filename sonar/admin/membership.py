@@ -135,7 +135,7 @@ def examine(place: Place, name: ClusterName, now: int) -> list[Finding]:
     arrivals = arrivals_of(settings.paths.data / name, now, settings.check.forget_after)
     known = {node.partition(".")[0]: node for node in described.nodes}
     sending = {node.partition(".")[0]: node for node in arrivals.last}
-    limit = described.sample_interval_s * settings.check.silent_after
+    limit = described.usual_interval_s * settings.check.silent_after
     quiet = [node for node, at in arrivals.last.items() if now - at > limit]
     for nodes, text, mend in (
         ([sending[short] for short in sending if short not in known] if known else [],

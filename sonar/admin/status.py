@@ -102,7 +102,7 @@ def _cluster(settings: Settings, name: ClusterName, now: int) -> ClusterState:
     arrivals = arrivals_of(settings.paths.data / name, now, settings.check.forget_after)
     try:
         described = Clusters(settings.paths.data, settings.paths.clusters).describe(name)
-        title, limit = described.title, described.sample_interval_s * settings.check.silent_after
+        title, limit = described.title, described.usual_interval_s * settings.check.silent_after
     except SonarError:
         title, limit = name, 300 * settings.check.silent_after
     posts = records = refused = 0
@@ -143,8 +143,8 @@ def _screen(state: State) -> Iterator[str]:
     yield f"Sonar at {iso_text(state.at)}"
     yield ""
     yield from _table(("SERVICE", "STATE", "RESTARTS", "MEMORY", "SAYS"), [
-        (unit.name.removesuffix(".service"), f"{unit.active} {unit.sub}", str(unit.restarts),
-         values.SIZE.text((unit.memory >> 20) << 20) if unit.memory else "", unit.status[:60])
+        (unit.name.removesuffix(".service"), " ".join(dict.fromkeys((unit.active, unit.sub))), str(unit.restarts),
+         values.SIZE.text((unit.memory >> 20) << 20) if unit.memory else "", unit.status[:80])
         for unit in state.units if unit.name.endswith(".service") and _is_daemon(unit)
     ])  # fmt: skip
     yield ""
@@ -169,13 +169,33 @@ def _is_daemon(unit: units.Unit) -> bool:
 
 
 def _timers(known: Sequence[units.Unit]) -> Iterator[tuple[str, ...]]:
-    results = {unit.name: unit for unit in known}
+    """Yield a row for each timer of the server, and one for all the reports of each cluster."""
+    jobs = {unit.name.removesuffix(".service"): unit for unit in known if unit.name.endswith(".service")}
+    timers: dict[str, list[units.Unit]] = {}
     for unit in known:
         if unit.name.endswith(".timer"):
-            stem = unit.name.removesuffix(".timer")
-            job = results.get(f"{stem}.service")
-            result = "" if job is None else ("running" if job.active == "activating" else job.result)
-            yield stem, unit.last_run or "never", unit.next_run or unit.active, result
+            stem, _, cluster = unit.name.removesuffix(".timer").partition("@")
+            timers.setdefault(f"reports of {cluster}" if cluster else stem, []).append(unit)
+    for name in sorted(timers):
+        ran = [timer.last_run for timer in timers[name] if timer.last_run]
+        comes = [timer.next_run for timer in timers[name] if timer.next_run]
+        last, following = max(ran, key=_instant, default="never"), min(comes, key=_instant, default="none")
+        stems = [timer.name.removesuffix(".timer") for timer in timers[name] if timer.last_run]
+        words = {stem: _result(jobs[stem]) for stem in stems if stem in jobs}
+        odd = [
+            f"{stem.partition('@')[0].removeprefix('sonar-')}: {word}" if "@" in stem else word
+            for stem, word in words.items()
+            if word != "success"
+        ]
+        yield name, last, following, ", ".join(odd) or ("success" if words else "")
+
+
+def _result(job: units.Unit) -> str:
+    return "running" if job.active == "activating" else job.result
+
+
+def _instant(text: str) -> str:
+    return text.partition(" ")[2]  # systemd's text, without the day of the week
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -51,7 +51,8 @@ def show(patterns: Sequence[str] = ("sonar-*", "sonar.*")) -> list[Unit]:
 
 
 def check_name(text: str) -> str:
-    """Return the name of a unit; raise UsageError if it cannot be one."""
+    """Return the name of a unit, of a service without its suffix too; raise UsageError if it cannot be one."""
+    text = text if "." in text else f"{text}.service"
     if not _NAME.fullmatch(text):
         raise UsageError(f"{text[:80]!r} is no name of a unit such as sonar-check.service")
     return text

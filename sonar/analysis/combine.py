@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from sonar.analysis.buckets import QUANTITIES, Series, truncated
 from sonar.analysis.exact import PEAKS, SUMMED, Columns, floats, joined_columns, normalized, sums_of
-from sonar.analysis.jobs import AVERAGED, Jobs, WordSets, combined_jobs
+from sonar.analysis.jobs import AVERAGED, Jobs, combined_jobs
 from sonar.analysis.merge import union_of_gpus
 from sonar.analysis.samples import dense, ordered_by
 from sonar.analysis.streams import GROWING, utilization
@@ -23,8 +23,11 @@ from sonar.analysis.summary import (
     Summaries,
     stream_number,
 )
+from sonar.analysis.wordsets import WordSets, joined_texts, words_of
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from sonar.analysis.select import RecordFilter
 
 __all__ = ["Part", "filtered_summaries", "jobs_of_parts", "load_of_parts", "together"]
@@ -47,43 +50,53 @@ class Part:
 
 def filtered_summaries(found: Summaries, records: "RecordFilter") -> Summaries | None:
     """Return what a filter by user and job leaves; None if a job has samples of users who pass and of others."""
+    import pyarrow as pa
+
     jobs = found.jobs
 
     def passes(user: str) -> bool:
         return (records.users is None or user in records.users) and user not in records.exclude_users
 
-    passing = [{passes(user) for user in users} for users in found.sets["user"]]
-    mixed = np.array([len(truths) > 1 for truths in passing] or [False])
-    if mixed.any() and mixed[jobs["users"]].any():
+    texts: list[Any] = found.sets["user"].to_pylist()
+    sets = [words_of(text) for text in texts]
+    passing = [passes(users[0]) for users in sets]
+    several = [at for at, users in enumerate(sets) if len(users) > 1 and len(set(map(passes, users))) > 1]
+    if several and np.isin(jobs["users"], several).any():
         return None
-    keep: np.ndarray = np.array([True in truths for truths in passing] or [True])[jobs["users"]]
+    keep: np.ndarray = np.array(passing or [True])[jobs["users"]]
     if records.jobs is not None:
         keep = keep & np.isin(jobs["job"], list(records.jobs))
     if records.exclude_jobs:
         keep = keep & ~np.isin(jobs["job"], list(records.exclude_jobs))
-    return replace(found, jobs={name: values[..., keep] for name, values in jobs.items()})
+    left = {name: values[..., keep] for name, values in jobs.items()}
+    words = {}
+    for column, name in _SETS.items():  # those of the others are not needed any more
+        known, left[column] = np.unique(left[column], return_inverse=True)
+        words[name] = found.sets[name].take(pa.array(known))
+    return replace(found, jobs=left, sets=words)
 
 
 @dataclass(frozen=True, slots=True)
 class _Vocabulary:
-    """Hosts, words and sets of words of all parts, and the code of each; those of hosts and words ascend by byte."""
+    """Hosts, words and sets of words of some parts, and the code of each; those of hosts and words ascend by byte."""
 
     hosts: dict[str, int]
     words: dict[str, dict[str, int]]
-    sets: dict[str, dict[tuple[str, ...], int]]
+    sets: "dict[str, pa.Array[Any]]"
+    places: dict[str, list[np.ndarray]]  # of the sets of each part
 
     @classmethod
     def of(cls, parts: Sequence[Part]) -> "_Vocabulary":
         """Return that of some parts."""
         hosts = sorted({host for part in parts for host in part.hosts})
         words: dict[str, dict[str, int]] = {}
-        sets: dict[str, dict[tuple[str, ...], int]] = {}
+        sets, places = {}, {}
         for name in ("user", "cmd"):
             known = {word for part in parts for word in part.summaries.words[name]}
             words[name] = {word: code for code, word in enumerate(sorted(known, key=str.encode))}
-            of_parts = dict.fromkeys(members for part in parts for members in part.summaries.sets[name])
-            sets[name] = {members: code for code, members in enumerate(of_parts)}
-        return cls({host: code for code, host in enumerate(hosts)}, words, sets)
+            known_sets = [part.summaries.sets[name] for part in parts if part.summaries.sets]
+            sets[name], places[name] = joined_texts(known_sets)
+        return cls({host: code for code, host in enumerate(hosts)}, words, sets, places)
 
     def rows(self, parts: Sequence[Part], table: str) -> Columns:
         """Return the rows of a table of all parts, and of which part each is."""
@@ -101,11 +114,12 @@ class _Vocabulary:
                         coded[name] = np.where(rows["job"] == 0, coded[name], 0)
             for column, name in _SETS.items():
                 if column in rows:
-                    coded[column] = _codes(self.sets[name], part.summaries.sets[name])[rows[column]]
+                    coded[column] = self.places[name][number][rows[column]]
             joined = rows | coded
             if not part.hosts.issuperset(part.summaries.hosts):
                 keep = host >= 0
-                joined = {name: values[..., keep] for name, values in joined.items()}
+                if not keep.all():
+                    joined = {name: values[..., keep] for name, values in joined.items()}
             found.append(joined)
         return joined_columns(found) if found else {}
 
@@ -127,9 +141,8 @@ def together(found: Sequence[Summaries]) -> Summaries:
     for rows in apart:
         rows.pop("part", None)
     words = {name: list(known) for name, known in vocabulary.words.items()}
-    sets = {name: list(known) for name, known in vocabulary.sets.items()}
     return Summaries(
-        list(vocabulary.hosts), words, sets, **tables, runs={}, extents={}, others=apart if others else None
+        list(vocabulary.hosts), words, vocabulary.sets, **tables, runs={}, extents={}, others=apart if others else None
     )
 
 
@@ -170,15 +183,13 @@ def jobs_of_parts(parts: Sequence[Part]) -> Jobs:
     wanted, of_heads, of_steps = np.split(group, np.cumsum([len(table["job"]) for table in of_tables[:2]]))
     goes_on = np.zeros(int(group.max()) + 1, bool)
     goes_on[wanted] = True
-    detailed = _jobs_of_details(
-        {name: values[goes_on[of_heads]] for name, values in heads.items()},
-        {name: values[..., goes_on[of_steps]] for name, values in steps.items()},
-        vocabulary,
-    )
-    return combined_jobs([found, detailed], ())
+    del parts, jobs, key, of_tables, group, of_stream  # months of them take much memory
+    heads = {name: values[goes_on[of_heads]] for name, values in (heads | {"of": of_heads}).items()}
+    steps = {name: values[..., goes_on[of_steps]] for name, values in (steps | {"of": of_steps}).items()}
+    return combined_jobs([found, _jobs_of_details(heads, steps, vocabulary)], ())
 
 
-def _jobs_alone(jobs: Columns, hosts: list[str], sets: dict[str, dict[tuple[str, ...], int]]) -> Jobs:
+def _jobs_alone(jobs: Columns, hosts: list[str], sets: "dict[str, pa.Array[Any]]") -> Jobs:
     """Return the jobs that rows of summaries tell all of."""
     sums, steps = floats(jobs["sums"]), jobs["n"]
     none = np.zeros(len(steps))
@@ -191,9 +202,9 @@ def _jobs_alone(jobs: Columns, hosts: list[str], sets: dict[str, dict[tuple[str,
         peaks={name: np.maximum(jobs["peaks"][_PLACE[c]] / divisor, 0.0) for name, (c, divisor) in AVERAGED.items()},
         gpus=jobs["gpus"],
         gpufail=jobs["gpufail"].astype(np.int64),
-        hosts=WordSets(jobs["host"], [(host,) for host in hosts]),
-        users=WordSets(jobs["users"], list(sets["user"])),
-        commands=WordSets(jobs["cmds"], list(sets["cmd"])),
+        hosts=WordSets.of_words(jobs["host"], hosts),
+        users=WordSets(jobs["users"], sets["user"]),
+        commands=WordSets(jobs["cmds"], sets["cmd"]),
         epoch=jobs["epoch"],
         totals=dict.fromkeys(GROWING, none),
     )
@@ -215,15 +226,10 @@ def _contributions(heads: Columns) -> tuple[Columns, np.ndarray]:
 
 
 def _jobs_of_details(heads: Columns, jobs: Columns, vocabulary: _Vocabulary) -> Jobs:
-    """Return a row for each job of which there are heads, or sums of other steps (`jobs`)."""
+    """Return a row for each job of which there are heads, or sums of other steps (`jobs`), by the number in `of`."""
     heads, counts = _contributions(heads)
-    of_stream = heads["job"] == 0
-    key = {name: heads[name] for name in ("host", "job", "epoch")}
-    key |= {name: np.where(of_stream, heads[name], 0).astype(np.int64) for name in STREAM_KEY[2:]}
-    names = ("host", *STREAM_KEY)
-    group = dense(*(np.concatenate([key[name], jobs[name].astype(np.int64)]) for name in names))
-    size = len(of_stream)
-    head_group, job_group = group[:size], group[size:]
+    head_group, job_group = heads["of"], jobs["of"]
+    group = np.concatenate([head_group, job_group])
     number = int(group.max()) + 1 if len(group) else 0
 
     # Steps to which heads add: their own part, and that of closed samples where there is one.
@@ -270,7 +276,7 @@ def _jobs_of_details(heads: Columns, jobs: Columns, vocabulary: _Vocabulary) -> 
     representative[group] = np.arange(len(group))
     rows = representative[present]
     whole_key = {
-        name: np.concatenate([key[name], jobs[name].astype(np.int64)])[rows] for name in ("host", "job", "epoch")
+        name: np.concatenate([heads[name], jobs[name].astype(np.int64)])[rows] for name in ("host", "job", "epoch")
     }
 
     counting = counts | ((heads["flags"] & CLOSED_STREAM) != 0)
@@ -284,7 +290,7 @@ def _jobs_of_details(heads: Columns, jobs: Columns, vocabulary: _Vocabulary) -> 
         peaks={name: np.maximum(peaks[_PLACE[c]] / divisor, 0.0) for name, (c, divisor) in AVERAGED.items()},
         gpus=union_of_gpus(all_gpus, runs),
         gpufail=reduced(np.maximum, step_failed, jobs["gpufail"][closed]).astype(np.int64),
-        hosts=WordSets(whole_key["host"], [(host,) for host in vocabulary.hosts]),
+        hosts=WordSets.of_words(whole_key["host"], list(vocabulary.hosts)),
         users=WordSets.of_groups(head_group[counting], heads["user"][counting], words["user"], present),
         commands=WordSets.of_groups(head_group[counting], heads["cmd"][counting], words["cmd"], present),
         epoch=whole_key["epoch"],

@@ -1,7 +1,8 @@
 """Coverage: how often a host was sampled of the times that it should have been, so that a figure can be judged.
 
 A run of the sampler is an instant at which a host sent anything at all, be it a heartbeat. The interval between runs is
-the median distance of the host's own runs; a host with fewer than three has none, and nothing is expected of it.
+that of the cluster if it is stated, else the median distance of the host's own runs; without either, as with fewer than
+three runs, nothing is expected of the host.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,10 +38,14 @@ def interval_of(runs: np.ndarray) -> int | None:
 
 
 def coverage_of_spans(
-    runs: Mapping[str, np.ndarray], hosts: Sequence[Sequence[str]], start: np.ndarray, end: np.ndarray
+    runs: Mapping[str, np.ndarray],
+    hosts: Sequence[Sequence[str]],
+    start: np.ndarray,
+    end: np.ndarray,
+    interval_s: int | None = None,
 ) -> Coverage:
     """Return the coverage of spans of time, both ends included, added over the hosts of each."""
-    intervals = {host: interval_of(of_host) for host, of_host in runs.items()}
+    intervals = {host: interval_s or interval_of(of_host) for host, of_host in runs.items()}
     seen, expected = np.zeros(len(start), np.int64), np.zeros(len(start), np.int64)
     for at, (names, first, last) in enumerate(zip(hosts, start.tolist(), end.tolist(), strict=True)):
         for host in names:
@@ -52,7 +57,12 @@ def coverage_of_spans(
 
 
 def coverage_of_slots(
-    runs: Mapping[str, np.ndarray], hosts: Sequence[str], slots: np.ndarray, length_s: int, limits: tuple[int, int]
+    runs: Mapping[str, np.ndarray],
+    hosts: Sequence[str],
+    slots: np.ndarray,
+    length_s: int,
+    limits: tuple[int, int],
+    interval_s: int | None = None,
 ) -> Coverage:
     """Return the coverage of slots by their starts, of each what lies within the limits, added over some hosts."""
     ends = slots + length_s
@@ -60,7 +70,7 @@ def coverage_of_slots(
     seen, expected = np.zeros(len(slots), np.int64), np.zeros(len(slots), np.int64)
     for host in hosts:
         found = np.searchsorted(runs[host], ends) - np.searchsorted(runs[host], slots)
-        interval = interval_of(runs[host])
+        interval = interval_s or interval_of(runs[host])
         seen += found
         expected += np.maximum(found, inside // interval if interval else 0)
     return seen, expected

@@ -5,16 +5,20 @@ added up without sorting; all numbers are whole, so that sums are exact.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sonar.analysis.exact import ONE, PEAKS, SUMMED, Columns, exact, joined_columns, normalized
-from sonar.analysis.jobs import WordSets
 from sonar.analysis.merge import union_of_gpus
 from sonar.analysis.rows import HostRows
 from sonar.analysis.summary import HEAD, OUTSIDE, STREAM_KEY, heads_of
+from sonar.analysis.wordsets import WordSets
 
-__all__ = ["details_of", "jobs_of_rows"]
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["details_apart", "details_of", "jobs_of_rows"]
 
 _EXACT = float(1 << 53)
 
@@ -42,7 +46,7 @@ class _Steps:
         return len(self.samples)
 
 
-def jobs_of_rows(rows: HostRows, sets: dict[str, list[tuple[str, ...]]]) -> tuple[Columns, _Steps]:
+def jobs_of_rows(rows: HostRows, sets: "dict[str, pa.Array[Any]]") -> tuple[Columns, _Steps]:
     """Return a row for each job, and for each stream without one; `sets` gets the sets of users and of commands."""
     steps = _steps(rows)
     first = steps.first_stream
@@ -55,7 +59,7 @@ def jobs_of_rows(rows: HostRows, sets: dict[str, list[tuple[str, ...]]]) -> tupl
     for name, column in (("user", "users"), ("cmd", "cmds")):
         words = WordSets.of_groups(steps.of_stream, rows[name][rows.starts], rows.samples.words[name], numbers)
         found[column] = words.codes
-        sets[name] = words.values
+        sets[name] = words.texts
     found |= _reduced(rows, steps, steps.samples > 0, steps.sums)
     found["sums"] = normalized(_totals(steps, row, len(rows)))
     found |= _flags_of_rows(rows, row, len(first), steps)
@@ -180,6 +184,27 @@ def _flag(target: np.ndarray, number: np.ndarray, values: np.ndarray) -> None:
 
 def details_of(rows: HostRows, steps: _Steps, detailed: np.ndarray) -> tuple[Columns, Columns]:
     """Return the heads of the streams of some jobs, and the sums and peaks of what does not depend on heads."""
+    heads, parts, _, _ = _details(rows, steps, detailed)
+    return heads, parts
+
+
+def details_apart(
+    rows: HostRows, steps: _Steps, detailed: np.ndarray
+) -> tuple[tuple[Columns, Columns], tuple[Columns, Columns]]:
+    """Return the details of some jobs, and those of the others."""
+    heads, parts, of_heads, of_parts = _details(rows, steps, np.ones(len(detailed), bool))
+
+    def chosen(jobs: np.ndarray) -> tuple[Columns, Columns]:
+        return (
+            {name: values[jobs[of_heads]] for name, values in heads.items()},
+            {name: values[..., jobs[of_parts]] for name, values in parts.items()},
+        )
+
+    return chosen(detailed), chosen(~detailed)
+
+
+def _details(rows: HostRows, steps: _Steps, detailed: np.ndarray) -> tuple[Columns, Columns, np.ndarray, np.ndarray]:
+    """Return the details of some jobs, and the number of the job of each row."""
     heads = heads_of(rows, np.flatnonzero(detailed[steps.of_stream]))
     head = heads["row"][heads["kind"] <= OUTSIDE]
     inside = heads["row"][heads["kind"] == HEAD]
@@ -257,8 +282,8 @@ def details_of(rows: HostRows, steps: _Steps, detailed: np.ndarray) -> tuple[Col
     parts |= {name: rows[name][row] for name in ("host", "job", "epoch")}
     of_stream = {"user": rows["user"][row], "cmd": rows["cmd"][row], "group": rows.group[row], "which": rows.which[row]}
     parts |= {name: np.where(alone, of_stream[name], 0).astype(np.int64) for name in STREAM_KEY[2:]}
-    del heads["row"]
-    return heads, parts
+    of_heads = steps.of_stream[np.searchsorted(rows.starts, heads.pop("row"), "right") - 1]
+    return heads, parts, of_heads, np.concatenate([there, of_open])
 
 
 def _closed_totals(totals: np.ndarray, closed: np.ndarray, steps: _Steps) -> np.ndarray:

@@ -1,9 +1,8 @@
 """Jobs: from streams to one row a job, with averages and peaks over its steps."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeVar
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from sonar.analysis.bounds import Bounds, joined
 from sonar.analysis.merge import Steps, merged, union_of_gpus
 from sonar.analysis.samples import NO_EPOCH, Samples, concatenated, dense
 from sonar.analysis.streams import GROWING, KIB_PER_GB
+from sonar.analysis.wordsets import WordSets
 
 __all__ = [
     "AVERAGED",
@@ -18,13 +18,10 @@ __all__ = [
     "LIVE_AT_START",
     "Jobs",
     "OverHosts",
-    "WordSets",
     "classification",
     "combined_jobs",
     "jobs_of_host",
 ]
-
-_T = TypeVar("_T")
 
 LIVE_AT_END = 1
 LIVE_AT_START = 2
@@ -52,9 +49,9 @@ class Jobs:
     peaks: dict[str, np.ndarray]
     gpus: np.ndarray
     gpufail: np.ndarray
-    hosts: "WordSets"
-    users: "WordSets"
-    commands: "WordSets"
+    hosts: WordSets
+    users: WordSets
+    commands: WordSets
     epoch: np.ndarray  # the largest of its samples: above 0 the number is local to a host, -1 if it is not known
     totals: dict[str, np.ndarray]  # of each counter of GROWING, what its processes added to it
 
@@ -66,7 +63,7 @@ class Jobs:
         """Return no rows."""
         empty, none = np.zeros(0, np.int64), np.zeros(0)
         nothing = dict.fromkeys(AVERAGED, none)
-        words = WordSets(empty, [])
+        words = WordSets.of_words(empty, [])
         gpus, totals = empty.astype(np.uint64), dict.fromkeys(GROWING, none)
         return cls(empty, empty, empty, empty, nothing, nothing, gpus, empty, words, words, words, empty, totals)
 
@@ -91,60 +88,6 @@ class Jobs:
             self.epoch[rows],
             taken(self.totals),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class WordSets:
-    """For each row a set of words, in byte order: codes into the sets that there are."""
-
-    codes: np.ndarray
-    values: list[tuple[str, ...]]
-
-    def __len__(self) -> int:
-        return len(self.codes)
-
-    def __iter__(self) -> Iterator[tuple[str, ...]]:
-        return (self.values[code] for code in self.codes.tolist())
-
-    def __getitem__(self, row: int) -> tuple[str, ...]:
-        return self.values[int(self.codes[row])]
-
-    def take(self, rows: np.ndarray) -> "WordSets":
-        """Return the rows of a mask or in the order of an index."""
-        return WordSets(self.codes[rows], self.values)
-
-    def mapped(self, function: "Callable[[tuple[str, ...]], _T]") -> list[_T]:
-        """Return what a function makes of each row's set; it is called once for each that is different."""
-        made = [function(words) for words in self.values]
-        return [made[code] for code in self.codes.tolist()]
-
-    @classmethod
-    def of_groups(cls, group: np.ndarray, code: np.ndarray, words: list[str], wanted: np.ndarray) -> "WordSets":
-        """Return the distinct words of each wanted group, from pairs of group and code; `wanted` is ascending."""
-        size = max(len(words), 1)
-        pairs = np.unique(group * size + code)
-        groups, codes = np.divmod(pairs, size)
-        first = np.searchsorted(groups, wanted)
-        number = np.searchsorted(groups, wanted, "right") - first
-        values: list[tuple[str, ...]] = [(word,) for word in words]
-        known: dict[tuple[str, ...], int] = {}
-        result = codes[first] if len(codes) else first
-        for row in np.flatnonzero(number > 1).tolist():
-            members = tuple(words[at] for at in codes[first[row] : first[row] + number[row]].tolist())
-            result[row] = known.setdefault(members, len(values))
-            if result[row] == len(values):
-                values.append(members)
-        return cls(result, values)
-
-    @classmethod
-    def together(cls, parts: "Sequence[WordSets]") -> "WordSets":
-        """Return the rows of all parts."""
-        known: dict[tuple[str, ...], int] = {}
-        codes = []
-        for part in parts:
-            place = np.array([known.setdefault(value, len(known)) for value in part.values] or [0], np.int64)
-            codes.append(place[part.codes])
-        return cls(np.concatenate(codes), list(known))
 
 
 class OverHosts(Enum):
@@ -199,11 +142,12 @@ def combined_jobs(per_host: Iterable[Jobs], shared: Sequence[Samples]) -> Jobs:
 
 def classification(jobs: Jobs, bounds: dict[str, Bounds]) -> np.ndarray:
     """Return for each job whether it was live at the first (2) and last (1) sample of its hosts, added."""
-    used = np.zeros(len(jobs.hosts.values), bool)
+    hosts = jobs.hosts.values
+    used = np.zeros(len(hosts), bool)
     used[jobs.hosts.codes] = True
     limits = np.zeros((len(used), 2), np.int64)
     for code in np.flatnonzero(used).tolist():
-        limits[code] = joined(bounds[host] for host in jobs.hosts.values[code])
+        limits[code] = joined(bounds[host] for host in hosts[code])
     earliest, latest = limits[jobs.hosts.codes].T
     marks: np.ndarray = LIVE_AT_START * (jobs.start == earliest) + LIVE_AT_END * (jobs.end == latest)
     return marks

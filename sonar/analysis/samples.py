@@ -71,7 +71,9 @@ def samples_of(table: "pa.Table") -> Samples:
 def concatenated(parts: Sequence[Samples]) -> Samples:
     """Return the rows of all parts, in order, their codes on one vocabulary; what is the same throughout stays so."""
     words = {
-        name: sorted({word for part in parts for word in part.words[name]}, key=str.encode) for name in parts[0].words
+        # Code points are in the order of their bytes.
+        name: sorted({word for part in parts for word in part.words[name]})
+        for name in parts[0].words
     }
     if len(parts) == 1:
         return parts[0]

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from sonar.read.schema import HEARTBEAT_COMMAND
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy as np
 
     from sonar.analysis.samples import Samples
@@ -52,6 +54,14 @@ class RecordFilter:
         if self.exclude_system_processes:
             keep &= (samples["pid"] == 0) | (samples["pid"] >= _FIRST_OF_USERS)
         return keep
+
+    def without(self, users: "Iterable[str]", commands: "Iterable[str]") -> "RecordFilter":
+        """Return the filter that leaves these users and commands out too."""
+        return replace(
+            self,
+            exclude_users=self.exclude_users | frozenset(users),
+            exclude_commands=self.exclude_commands | frozenset(commands),
+        )
 
     @property
     def is_everything(self) -> bool:

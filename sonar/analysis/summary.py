@@ -14,7 +14,7 @@ that has ended is counted once more, and whose samples give whole KiB and CPU ti
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,8 @@ from sonar.analysis.rows import HostRows, rows_of_hosts
 from sonar.analysis.samples import Samples, dense
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from sonar.analysis.select import RecordFilter
     from sonar.verbs.query import Window
 
@@ -41,6 +43,7 @@ __all__ = [
     "heads_of",
     "stream_number",
     "summarized",
+    "summary_of",
 ]
 
 HALF_HOUR = 1800
@@ -51,15 +54,14 @@ CLOSED_STREAM, CLOSED_HOST = 1, 2  # flags
 
 STREAM_KEY = ("job", "epoch", "user", "cmd", "group", "which")
 
-WordSet = tuple[str, ...]
-
 
 @dataclass(frozen=True, slots=True)
 class Summaries:
     """What is kept of some samples of some hosts; `host`, `user` and `cmd` are codes into `hosts` and `words`.
 
     jobs: of each job, and of each stream without one, what it comes to if there are no other samples of it: `users`
-    and `cmds` are codes into `sets`; `detailed` says whether there are details; `whole` whether the row can do without.
+    and `cmds` are codes into `sets` (see wordsets); `detailed` says whether there are details; `whole` whether the row
+    can do without.
     others: the details of the other jobs, where they were wanted apart.
     heads: first samples of streams, and the last one kept and the last one of all as context for what follows.
     parts: of each job the sums and peaks of its other steps; steps to which a head may add are rows of their own (n 0).
@@ -69,7 +71,7 @@ class Summaries:
 
     hosts: list[str]
     words: dict[str, list[str]]
-    sets: dict[str, list[WordSet]]
+    sets: "dict[str, pa.Array[Any]]"
     jobs: Columns
     heads: Columns
     parts: Columns
@@ -101,8 +103,12 @@ def summarized(
     Without a window all count. It is about jobs, with details of some or all, or about load.
     """
     rows = rows_of_hosts(samples, records, window)
-    if rows is None:
-        return None
+    return None if rows is None else summary_of(rows, window, jobs=jobs, details=details)
+
+
+def summary_of(rows: HostRows, window: "Window | None", *, jobs: bool, details: Details = Details.EDGES) -> Summaries:
+    """Return the summary of rows of some hosts, which were made for the same window."""
+    samples = rows.samples
     hosts = samples.words["host"]
     runs, extents = {}, {}
     for code, host in enumerate(hosts):
@@ -111,19 +117,21 @@ def summarized(
             extents[host] = int(of_host[0]), int(of_host[-1])
             runs[host] = _within(of_host, window)
     words = {name: samples.words[name] for name in ("user", "cmd")}
-    sets: dict[str, list[WordSet]] = {"user": [], "cmd": []}
+    sets: dict[str, pa.Array[Any]] = {}
     if jobs:
-        from sonar.analysis.daily import details_of, jobs_of_rows
+        from sonar.analysis.daily import details_apart, details_of, jobs_of_rows
 
         found, steps = jobs_of_rows(rows, sets)
-        others = details_of(rows, steps, ~found["detailed"]) if details is Details.APART else None
+        if details is Details.APART:
+            (heads, parts), others = details_apart(rows, steps, found["detailed"])
+            return Summaries(hosts, words, sets, found, heads, parts, {}, runs, extents, others)
         if details is Details.ALL:
             found["detailed"][:] = True
         elif details is Details.LACKING:
             found["detailed"] = ~found["whole"]
         is_needed = details is not Details.LACKING or found["detailed"].any()
         heads, parts = details_of(rows, steps, found["detailed"]) if is_needed else ({}, {})
-        return Summaries(hosts, words, sets, found, heads, parts, {}, runs, extents, others)
+        return Summaries(hosts, words, sets, found, heads, parts, {}, runs, extents)
     heads, slots = _load(rows)
     return Summaries(hosts, words, sets, {}, heads, {}, slots, runs, extents)
 

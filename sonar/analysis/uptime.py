@@ -6,7 +6,7 @@ import numpy as np
 
 from sonar.analysis.samples import Samples
 
-__all__ = ["Period", "Probes", "periods", "probes_of"]
+__all__ = ["Period", "Probes", "periods", "probes_of", "probes_of_runs"]
 
 
 class Probes(NamedTuple):
@@ -36,6 +36,17 @@ def probes_of(samples: Samples) -> Probes:
     new = np.ones(len(time), bool)
     new[1:] = (time[1:] != time[:-1]) | (failed[1:] != failed[:-1])
     return Probes(time[new], failed[new])
+
+
+def probes_of_runs(time: np.ndarray, failed: np.ndarray) -> Probes:
+    """Return the same from the distinct instants, and whether records told of a failure: 0 none, 1 all, 2 some."""
+    twice = failed == 2
+    if not twice.any():
+        return Probes(time, failed != 0)
+    times = np.repeat(time, np.where(twice, 2, 1))
+    has_failed = np.repeat(failed != 0, np.where(twice, 2, 1))
+    has_failed[np.flatnonzero(np.append(False, times[1:] == times[:-1]))] = False
+    return Probes(times, has_failed)
 
 
 def periods(probes: Probes, start: int, end: int, cutoff_s: int) -> list[Period]:

@@ -26,7 +26,7 @@ def hours_of(
     wanted = cache(patterns.match) if patterns is not None else _all
     arrivals = read_arrivals(clusters.data, cluster, window.start - _LOOK_BACK_S, window.now + 1)
     return gaps(
-        replace(window, usual_interval_s=description.sample_interval_s),
+        replace(window, usual_interval_s=description.usual_interval_s),
         (one for one in arrivals if not one.host or wanted(one.host)),
         server_intervals(clusters.data, window.start, window.now),
         described=filter(wanted, description.nodes),

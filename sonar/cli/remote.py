@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from ipaddress import ip_address
@@ -131,24 +131,25 @@ class Server:
 
     def ask(self, verb: Verb, cluster: str | None, question: Mapping[str, Sequence[str]]) -> "Answer":
         """Return the answer to a question; raise SonarError if there is none, or if it tells of an error."""
-        response = self._get(request_url(self.address, verb, cluster, question))
+        return self._answer(lambda address: request_url(address, verb, cluster, question))
+
+    def version(self) -> "Answer":
+        """Return what the server says of itself; raise SonarError if it does not."""
+        return self._answer(lambda address: f"{address.rstrip('/')}/version")
+
+    def _answer(self, request: Callable[[str], str]) -> "Answer":
+        """Return the answer to a request as it is at an address; where that is not known, to that of newer servers."""
+        response = self._get(request(self.address))
         is_v0 = self.address.rstrip("/").endswith(_V0)
         if response.status == HTTPStatus.NOT_FOUND and not is_v0:
             refusal = _refusal(response)
-            response = self._get(request_url(self.address.rstrip("/") + _V0, verb, cluster, question))
+            response = self._get(request(self.address.rstrip("/") + _V0))
             if response.status == HTTPStatus.NOT_FOUND:
                 raise SonarError(refusal)
             is_v0 = True
         if not 200 <= response.status < 300:
             raise SonarError(_refusal(response))
         return Answer(self.address, response, is_json_string=is_v0)
-
-    def version(self) -> "Answer":
-        """Return what the server says of itself; raise SonarError if it does not."""
-        response = self._get(f"{self.address.rstrip('/').removesuffix(_V0)}/version")
-        if not 200 <= response.status < 300:
-            raise SonarError(_refusal(response))
-        return Answer(self.address, response, is_json_string=False)
 
     def _get(self, request: str) -> "BaseHTTPResponse":
         from urllib3.exceptions import HTTPError

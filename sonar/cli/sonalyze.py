@@ -96,7 +96,7 @@ def _tell_version(argv: Sequence[str]) -> None:
         raise UsageError(f"version takes no file: {given.files[0]!r}")
     where = {name: texts[0] for name, texts in given.options.items()}
     if "remote" not in where:
-        print(f"sonalyze version({sonar.__version__}) features(untagged_sonar_data)")
+        print(verbs.VERSION)
         return
     server = remote.Server(
         where["remote"],

@@ -13,6 +13,7 @@ from sonar.verbs.declare import Option, OptionType, Reads, Verb
 
 if TYPE_CHECKING:
     from sonar.config.clusters import Clusters
+    from sonar.config.description import Cluster
     from sonar.config.nodes import NodeTable
 
 __all__ = [
@@ -49,6 +50,7 @@ class Source(TypedDict):
 
     data: Path | Sequence[Path]
     nodes: "NodeTable | None"
+    described: "Cluster | None"
     clusters: "Clusters | None"
     reports: Sequence[Path]
 
@@ -56,19 +58,20 @@ class Source(TypedDict):
 def source_of(verb: Verb, source: Mapping[str, str], files: Sequence[str]) -> "Source":
     """Return where the answer comes from: files, one cluster's log tree, or a directory of many clusters."""
     from sonar.config.clusters import Clusters
-    from sonar.config.nodes import read_nodes
+    from sonar.config.description import read_described
 
-    nodes = read_nodes(Path(source["config-file"])) if "config-file" in source else None
+    described = read_described(Path(source["config-file"])) if "config-file" in source else None
+    nodes = None if described is None else described.nodes
     reports = _audiences(Path(source["report-dir"])) if "report-dir" in source else ()
     if "jobanalyzer-dir" not in source:
         if verb.reads is Reads.SITE:
-            return {"data": [], "nodes": None, "clusters": _clusters_here(), "reports": ()}
+            return {"data": [], "nodes": None, "described": None, "clusters": _clusters_here(), "reports": ()}
         data = (
             [Path(name) for name in files]
             if files or verb.reads is Reads.REPORTS
             else _data_path(source.get("data-path"))
         )
-        return {"data": data, "nodes": nodes, "clusters": None, "reports": reports}
+        return {"data": data, "nodes": nodes, "described": described, "clusters": None, "reports": reports}
     if files or "data-path" in source or "remote" in source:
         raise SonarError("--jobanalyzer-dir cannot be used with --data-path, --remote or -- logfile ...")
     root = Path(source["jobanalyzer-dir"])
@@ -76,13 +79,17 @@ def source_of(verb: Verb, source: Mapping[str, str], files: Sequence[str]) -> "S
     if not clusters.data.is_dir():
         raise SonarError(f"Not a directory: '{clusters.data}'")
     if verb.reads is Reads.SITE:
-        return {"data": [], "nodes": None, "clusters": clusters, "reports": ()}
+        return {"data": [], "nodes": None, "described": None, "clusters": clusters, "reports": ()}
     if "cluster" not in source:
         raise SonarError("--jobanalyzer-dir needs --cluster")
     cluster = clusters.find(source["cluster"])
+    if described is None:
+        described = clusters.describe(cluster)
+        nodes = described.nodes or None if verb.takes_config else None
     return {
         "data": clusters.data / cluster,
-        "nodes": nodes if nodes is not None or not verb.takes_config else clusters.nodes(cluster),
+        "nodes": nodes,
+        "described": described,
         "clusters": clusters,
         "reports": reports or _audiences(root / "reports" / cluster),
     }

@@ -27,6 +27,8 @@ from sonar.read.columns import (
     open_columns,
 )
 from sonar.read.files import LogFile, SampleReader, settled_end
+from sonar.read.layouts import COLUMNS_OF_TAGS
+from sonar.read.rows import DEFAULTS
 from sonar.read.schema import COLUMNS, FLOAT_COLUMNS, TEXT_COLUMNS, sample_schema
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ _WORD = 1 << 64
 # Odd numbers without pattern: sums of products with them tell apart what is different.
 _FACTORS = tuple(map(np.uint64, (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93)))
 _SCALES = (1, 10, 100, 1000)
+_OF_TAGS = frozenset(COLUMNS_OF_TAGS.values())
 _NUMBERS = [*(name for name in COLUMNS if name not in TEXT_COLUMNS and name != "in_container"), "source", "record"]
 # What columns are kept as until a value does not fit: whole numbers times a scale.
 _FIRST_SCALES = {name: 10 if name == "cpu_pct" else 1 for name in FLOAT_COLUMNS}
@@ -75,7 +78,7 @@ def write_columns(
     try:
         with publishing(directory / COLUMNS_NAME) as scratch:
             facts, writing = _written(scratch, directory, files, reader, removing)
-            _verify(scratch, facts, writing.checksums)
+            _verify(scratch, facts, writing)
         state = (directory / COLUMNS_NAME).stat()
         writing.rollups.write(directory, identity_of(state))
     except OSError as error:
@@ -92,9 +95,9 @@ def _written(
     foreign: dict[str, list[_Part]] | None = None
     in_order = sorted(files, key=lambda file: file.reading_order)
     while True:
-        writing = _Writing(temporary, scales, _Kept.of(directory), removing)
+        writing = _Writing(temporary, in_order, scales, _Kept.of(directory), removing)
         try:
-            return writing.run(in_order, reader, foreign), writing
+            return writing.run(reader, foreign), writing
         except _AgainError:
             foreign = {}
         except _ScaleError:
@@ -163,21 +166,28 @@ def _check_replaceable(path: Path) -> None:
 class _Writing:
     """One attempt at a file."""
 
-    def __init__(self, path: Path, scales: dict[str, int], kept: _Kept, removing: frozenset[str]) -> None:
+    def __init__(
+        self, path: Path, files: list[LogFile], scales: dict[str, int], kept: _Kept, removing: frozenset[str]
+    ) -> None:
         import pyarrow.parquet as pq
 
         self._scales = scales
         self._kept = kept
         self._removing = removing
-        self._schema = _schema(scales)
+        # What only envelopes tell is not written for a day without them.
+        names = [*(file.path.name for file in files), *(source.name for source in kept.sources)]
+        has_envelopes = any(name.endswith(".json") for name in names)
+        self._untold = {name: DEFAULTS[name] for name in COLUMNS if name not in _OF_TAGS and not has_envelopes}
+        self._files = files
+        self.schema = _schema(scales, frozenset(self._untold))
         self._writer: pq.ParquetWriter = pq.ParquetWriter(
             path,
-            self._schema,
+            self.schema,
             compression="zstd",
             compression_level=1,
             use_dictionary=list(TEXT_COLUMNS),  # type: ignore[arg-type]
             # Bytes of equal weight side by side: a sixth smaller than differences, in two thirds of the time.
-            column_encoding=dict.fromkeys(_NUMBERS, "BYTE_STREAM_SPLIT"),
+            column_encoding={name: "BYTE_STREAM_SPLIT" for name in _NUMBERS if name not in self._untold},
             write_statistics=["host", "time", "job", "user"],
             store_schema=False,
         )
@@ -193,8 +203,9 @@ class _Writing:
         if self._writer.is_open:
             self._writer.close()
 
-    def run(self, files: list[LogFile], reader: SampleReader, foreign: dict[str, list[_Part]] | None) -> Facts:
+    def run(self, reader: SampleReader, foreign: dict[str, list[_Part]] | None) -> Facts:
         """Write all rows; return the metadata. With `foreign` given, look first for rows in files of other hosts."""
+        files = self._files
         offset = len(self._kept.sources)
         sources: list[Source | None] = [*self._kept.sources, *([None] * len(files))]
         sizes: dict[int, int] = {}  # what is appended while this runs is for another time
@@ -223,7 +234,8 @@ class _Writing:
                 self._add(host, sorted(parts, key=lambda part: part.source))
         self._flush()
         constants = {name: next(iter(values)) for name, values in self._values.items() if len(values) == 1}
-        facts = Facts(tuple(source for source in sources if source), self._hosts, dict(self._scales), constants)
+        of_rows = tuple(source for source in sources if source)
+        facts = Facts(of_rows, self._hosts, dict(self._scales), constants | self._untold)
         self._writer.add_key_value_metadata({METADATA_KEY: facts.encoded()})  # type: ignore[dict-item]
         self._writer.close()
         return facts
@@ -249,9 +261,10 @@ class _Writing:
             return
         samples = concatenated([waiting for waiting, _, _ in self._pending])
         source, record = (np.concatenate([waiting[at] for waiting in self._pending]) for at in (1, 2))
-        stored = {name: self._stored(name, samples[name]) for name in COLUMNS} | {"source": source, "record": record}
+        stored = {name: self._stored(name, samples[name]) for name in COLUMNS if name not in self._untold}
+        stored |= {"source": source, "record": record}
         arrays = [_array(name, values, samples.words.get(name)) for name, values in stored.items()]
-        self._writer.write_table(pa.table(arrays, schema=self._schema), row_group_size=len(samples))
+        self._writer.write_table(pa.table(arrays, schema=self.schema), row_group_size=len(samples))
         for name, words in samples.words.items():
             stored[name] = _numbered(stored[name], words)
         self.checksums.append(_checksum(len(samples), stored))
@@ -268,7 +281,7 @@ class _Writing:
             values = samples[name]
             if name in TEXT_COLUMNS:
                 seen.update(samples.words[name][:2])
-            elif _is_same(values):
+            elif _is_same(values) or (values == values[0]).all():
                 value = values[0].item()
                 value = float(value) if name in FLOAT_COLUMNS else value
                 seen.add(None if name == "epoch" and value == NO_EPOCH else value)
@@ -348,11 +361,13 @@ def _array(name: str, values: np.ndarray, words: list[str] | None) -> "pa.Array[
     return array
 
 
-def _schema(scales: dict[str, int]) -> "pa.Schema":
+def _schema(scales: dict[str, int], untold: frozenset[str]) -> "pa.Schema":
     import pyarrow as pa
 
     fields = []
     for name in COLUMNS:
+        if name in untold:
+            continue
         wanted = sample_schema().field(name)
         fields.append(pa.field(name, pa.int64(), nullable=False) if scales.get(name) else wanted)
     return pa.schema(
@@ -410,20 +425,25 @@ def _weights(size: int) -> tuple[np.ndarray, np.uint64]:
     return weights, weights.sum(dtype=np.uint64)
 
 
+@lru_cache(maxsize=1 << 16)
+def _number_of(word: str) -> int:
+    return zlib.crc32(word.encode())
+
+
 def _numbered(codes: np.ndarray, words: list[str]) -> np.ndarray:
     """Return a number for each text, whatever its code."""
-    numbers = np.array([zlib.crc32(word.encode()) for word in words] or [0], np.uint64)
+    numbers = np.array(list(map(_number_of, words)) or [0], np.uint64)
     return np.broadcast_to(numbers[codes[0]], len(codes)) if _is_same(codes) and len(codes) else numbers.take(codes)
 
 
-def _verify(path: Path, facts: Facts, checksums: list[int]) -> None:
+def _verify(path: Path, facts: Facts, writing: _Writing) -> None:
     """Read back what was written, row group by row group. Raise SonarError if it is not what it should be."""
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(path, read_dictionary=list(TEXT_COLUMNS)) as file:
             read = [_checksum_of(file.read_row_group(group, use_threads=False)) for group in range(file.num_row_groups)]
-            good = read == checksums and file.schema_arrow.equals(_schema(facts.scales))
+            good = read == writing.checksums and file.schema_arrow.equals(writing.schema)
             good &= Facts.decoded((file.metadata.metadata or {})[METADATA_KEY]) == facts
     except (OSError, ValueError, LookupError, TypeError):  # of which pyarrow's are some
         good = False

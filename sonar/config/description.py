@@ -24,9 +24,11 @@ from sonar.config.values import Kind
 from sonar.errors import ConfigError, SonarError
 from sonar.names import ClusterName, cluster_name
 
-__all__ = ["FEATURES", "KEYS", "Cluster", "Group", "Key", "read_description", "read_json"]
+__all__ = ["FEATURES", "KEYS", "Cluster", "Group", "Key", "read_described", "read_description", "read_json"]
 
 FEATURES = ("uptime", "gpu", "slurm")
+
+_USUAL_INTERVAL_S = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +48,11 @@ class Cluster:
     title: str
     description: str = ""
     aliases: tuple[ClusterName, ...] = ()
-    sample_interval_s: int = 300
+    sample_interval_s: int | None = None  # None: not stated
     features: frozenset[str] = frozenset({"uptime"})  # of FEATURES: which reports and pages make sense
-    exclude_users: tuple[str, ...] = ()  # whose processes are left out of every answer
+    exclude_users: tuple[str, ...] = ()  # whose processes are left out of answers
     exclude_commands: tuple[str, ...] = ()
-    audience: str = "users"  # public: pages without names for everybody; users: whoever can log in; staff: not users
+    audience: str = "users"  # users: whoever can log in; staff: support and administrators
     default_nodes: tuple[str, ...] = ()  # host patterns that pages begin with; none: all
     nodes: NodeTable = field(default_factory=dict)
     groups: tuple[Group, ...] = ()
@@ -58,6 +60,11 @@ class Cluster:
     own_policies: Mapping[str, OwnPolicy] = field(default_factory=dict)  # written in the description itself
     recipients: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of each report, in lower case
     source: Path | None = field(default=None, compare=False)
+
+    @property
+    def usual_interval_s(self) -> int:
+        """How often its nodes sample: as stated, else as samplers do by themselves."""
+        return self.sample_interval_s or _USUAL_INTERVAL_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +83,16 @@ KEYS = (
     Key("Cluster", "Title", values.TEXT, "", "What people call it. By default its name."),
     Key("Cluster", "Description", values.TEXT, "", "A sentence about it."),
     Key("Cluster", "Aliases", values.WORDS, "", "Other names, for uploads and for questions."),
-    Key("Cluster", "SampleInterval", values.SPAN, "5min", "How often its nodes sample."),
+    Key("Cluster", "SampleInterval", values.SPAN, "5min", "How often its nodes sample. "
+        "If stated, coverage goes by it, else by what each node sends."),
     Key("Cluster", "Features", values.WORDS, "", "Some of uptime, gpu, slurm. By default what the nodes tell."),
-    Key("Cluster", "ExcludeUsers", values.WORDS, "", "Users whose processes are left out of every answer."),
-    Key("Cluster", "ExcludeCommands", values.WORDS, "", "Commands that are left out of every answer."),
+    Key("Cluster", "ExcludeUsers", values.WORDS, "", "Users whose processes count in no jobs, load or samples."),
+    Key("Cluster", "ExcludeCommands", values.WORDS, "", "Commands that are left out likewise."),
     Key(
-        "Cluster", "Audience", values.choice("public", "users", "staff"), "users",
-        "Who may see its pages: everybody (then without names of users and commands), whoever can log in, or staff.",
+        "Cluster", "Audience", values.choice("users", "staff"), "users",
+        "Who may ask about it: whoever can log in, or the roles support and admin only.",
     ),
-    Key("Cluster", "DefaultNodes", values.HOSTS, "", "Host patterns that pages begin with. By default all nodes."),
+    Key("Cluster", "DefaultNodes", values.HOSTS, "", "Host patterns that the overview begins with. By default all."),
     Key("Cluster", "Policies", values.WORDS, "", "Policies that apply. By default deadweight, cpuhog where there "
         "are GPUs, and those of this file."),
     Key("Node", "Hosts", values.HOSTS, "", "Names or patterns of nodes that are alike, as they name themselves.",
@@ -153,7 +161,7 @@ def read_description(path: Path, files: Sequence[Path] = ()) -> Cluster:
         title=cluster.get("Title", name),
         description=cluster.get("Description", ""),
         aliases=aliases,
-        sample_interval_s=cluster.get("SampleInterval") or 300,
+        sample_interval_s=cluster.get("SampleInterval") or None,
         features=features,
         exclude_users=cluster.get("ExcludeUsers", ()),
         exclude_commands=cluster.get("ExcludeCommands", ()),
@@ -166,6 +174,16 @@ def read_description(path: Path, files: Sequence[Path] = ()) -> Cluster:
         recipients=recipients,
         source=path,
     )
+
+
+def read_described(path: Path) -> Cluster:
+    """Return what a file says of a cluster: NAME.conf as sonar-cluster(5) has it, any other as the original's JSON.
+
+    Raise SonarError naming the file and what is wrong.
+    """
+    if path.suffix == ".conf":
+        return read_description(path)
+    return read_json(path, ClusterName(path.name))
 
 
 def read_json(path: Path, name: ClusterName) -> Cluster:

@@ -41,11 +41,9 @@ def read_nodes(path: Path) -> NodeTable:
 
     A file `NAME.conf` is a description as sonar-cluster(5) has it; any other is JSON.
     """
-    if path.suffix == ".conf":
-        from sonar.config.description import read_description
+    from sonar.config.description import read_described
 
-        return read_description(path).nodes
-    return read_json_description(path)[1]
+    return read_described(path).nodes
 
 
 def read_json_description(path: Path) -> tuple[Mapping[str, Any], NodeTable]:

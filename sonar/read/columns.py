@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from sonar.places import ObjectPath, known_state, parquet_source, telling
-from sonar.read.files import COLUMNS_NAME
+from sonar.read.files import COLUMNS_NAME, FACTS_NAME
 from sonar.read.schema import COLUMNS, FLOAT_COLUMNS, TEXT_COLUMNS, sample_schema
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ __all__ = [
     "Source",
     "covered",
     "digest_of",
+    "facts_at",
     "forget_columns",
     "identity_of",
     "open_columns",
@@ -42,6 +43,7 @@ __all__ = [
 
 FORMAT = 1
 METADATA_KEY = b"sonar"
+IDENTITY_KEY = b"sonar-columns"
 
 _DIGESTED = 4096
 
@@ -324,9 +326,41 @@ def open_columns(path: Path, identity: Identity | None = None) -> ColumnsFile | 
     return opened if opened.identity == identity else None
 
 
+def facts_at(path: Path, identity: Identity | None = None) -> tuple[Identity, Facts] | None:
+    """Return what the metadata of the columns at a path say; None if there are none that can be read.
+
+    The table of the runs in them repeats it: the columns' own metadata also say where each column of each host lies,
+    so that they take long to read, and much memory.
+    """
+    try:
+        if identity is None:
+            identity = identity_of(known_state(path))
+        facts = _facts(path, identity)
+    except (OSError, ValueError):
+        return None
+    return None if facts is None else (identity, facts)
+
+
 def forget_columns() -> None:
     """Give up the memory that opened columns take."""
     _opened.cache_clear()
+    _facts.cache_clear()
+
+
+@lru_cache(maxsize=512)
+def _facts(path: Path, identity: Identity) -> Facts | None:
+    import pyarrow.parquet as pq
+
+    beside = path.parent / FACTS_NAME
+    try:
+        with telling(beside):
+            metadata = pq.read_metadata(parquet_source(beside)).metadata or {}
+        if tuple(json.loads(metadata.get(IDENTITY_KEY, b"[]"))) == identity:
+            return Facts.decoded(metadata[METADATA_KEY])
+    except (OSError, ValueError, KeyError):
+        pass
+    opened = open_columns(path, identity)
+    return opened.facts if opened else None
 
 
 @lru_cache(maxsize=512)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLUMNS_NAME",
+    "FACTS_NAME",
     "ROLLUP_PREFIX",
     "LogFile",
     "SampleReader",
@@ -27,6 +28,7 @@ __all__ = [
 
 COLUMNS_NAME = "0+columns.parquet"
 ROLLUP_PREFIX = "0+rollup-"
+FACTS_NAME = f"{ROLLUP_PREFIX}runs.parquet"
 
 _ENVELOPES_PREFIX = "0+sample-"
 _LARGEST_QUOTED = 64 * 1024  # and 16 lines: after so much without a quote none is open
@@ -62,7 +64,8 @@ def listed(root: Path, first: int, last: int, hosts: "HostPatterns | None" = Non
                 files.append(LogFile(path, host))
         elif path.name == COLUMNS_NAME:
             columns.append(path)
-    return sorted(files), sorted(columns)
+    # Names of days are of equal length, so that texts are in the order of paths, which take much longer to compare.
+    return sorted(files, key=lambda file: str(file.path)), sorted(columns, key=str)
 
 
 def is_derived(name: str) -> bool:

@@ -20,6 +20,7 @@ _LAST_BYTE = np.uint64(0xFF << 56)
 _POINT = ord(".")
 _DAY_AND_T = np.uint64(0xFFFFFF)
 _CLOCK = np.uint64(int.from_bytes(b"00:00:00", "little"))
+_COLONS = np.uint64(int.from_bytes(b"\0\0\xff\0\0\xff\0\0", "little"))
 
 
 def whole_numbers_of(block: Block, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
@@ -75,7 +76,7 @@ def _instants_of_a_day(block: Block, start: np.ndarray, end: np.ndarray) -> np.n
     text = block.text(start[0], end[0]).decode("ascii")
     midnight = parse_instant(f"{text[:11]}00:00:00{text[19:]}")
     digits = clock ^ _CLOCK
-    if midnight is None or _other_than_digits(digits):
+    if midnight is None or _other_than_digits(digits) or np.bitwise_or.reduce(digits & _COLONS):
         return None
     hours, minutes, seconds = (
         (digits >> np.uint64(at) & np.uint64(0xFF)) * np.uint64(10) + (digits >> np.uint64(at + 8) & np.uint64(0xFF))

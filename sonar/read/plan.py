@@ -3,6 +3,7 @@
 A plan is made from names, sizes and metadata only. It can be sent to another process or machine that sees the tree.
 """
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sonar.places import known_state
-from sonar.read.columns import COLUMNS_NAME, Identity, covered, open_columns
+from sonar.read.columns import COLUMNS_NAME, Identity, covered, facts_at, identity_of, open_columns
 from sonar.read.files import LogFile, SampleReader, host_of
 from sonar.read.tree import read_bytes
 
@@ -83,11 +84,13 @@ def plans_of(
     """
     by_host: dict[str, list[DayPlan]] = {}
     dropped: Counter[tuple[Path, str]] = Counter()
-    by_directory: dict[Path, list[LogFile]] = {path.parent: [] for path in columns}
+    by_directory: dict[str, list[LogFile]] = {}  # by text, since paths are slow
     for file in files:
-        by_directory.setdefault(file.path.parent, []).append(file)
-    for directory in sorted(by_directory):
-        _plan_day(directory, by_directory[directory], hosts, by_host, dropped, use_columns=use_columns)
+        by_directory.setdefault(str(file.path).rpartition("/")[0], []).append(file)
+    directories = {name: of_directory[0].path.parent for name, of_directory in by_directory.items()}
+    directories |= {str(path.parent): path.parent for path in columns}
+    for name, directory in sorted(directories.items()):
+        _plan_day(directory, by_directory.get(name, []), hosts, by_host, dropped, use_columns=use_columns)
     plans = {host: HostPlan(host, tuple(by_host[host]), limits) for host in sorted(by_host)}
     return plans, dropped
 
@@ -102,27 +105,31 @@ def _plan_day(
     use_columns: bool,
 ) -> None:
     texts: dict[str, list[Text]] = {}
-    columns = open_columns(directory / COLUMNS_NAME) if use_columns else None
+    identity, facts = (facts_at(directory / COLUMNS_NAME) if use_columns else None) or (None, None)
     valid: set[int] = set()
     offsets: dict[str, int] = {}
-    for number, source in enumerate(columns.facts.sources if columns else ()):
-        path = directory / source.name
-        host = host_of(source.name)
-        if hosts is not None and not hosts.match(host):
+    states = {file.path.name: _state(file.path) for file in files} if facts else {}
+    for number, source in enumerate(facts.sources if facts else ()):
+        if hosts is not None and not hosts.match(host_of(source.name)):
             continue
-        offset = covered(source, path)
+        now = states.get(source.name)
+        if now is not None and identity_of(now) == (source.inode, source.mtime_ns, source.size):
+            offset: int | None = source.offset
+        else:
+            offset = covered(source, directory / source.name)
         if offset is not None:
             offsets[source.name] = offset
         if offset is not None or source.removed:  # what has the name of a removed file came later
             valid.add(number)
-            dropped.update({(path, reason): count for reason, count in source.dropped.items()})
+            for reason, count in source.dropped.items():
+                dropped[directory / source.name, reason] += count
     for file in files:
         offset = offsets.get(file.path.name, 0)
-        if not offset or _size(file.path) > offset:
+        now = states.get(file.path.name)
+        if not offset or (now is not None and now.st_size > offset):
             texts.setdefault(file.host, []).append(Text(file, offset))
-    stored = columns.facts.hosts if columns else {}
-    everything = columns is not None and len(valid) == len(columns.facts.sources)
-    identity = columns.identity if columns else None
+    stored = facts.hosts if facts else {}
+    everything = facts is not None and len(valid) == len(facts.sources)
     for host in {*stored, *texts}:
         if hosts is not None and not hosts.match(host):
             continue
@@ -136,11 +143,11 @@ def _plan_day(
             )
 
 
-def _size(path: Path) -> int:
+def _state(path: Path) -> os.stat_result | None:
     try:
-        return known_state(path).st_size
+        return known_state(path)
     except OSError:
-        return 0
+        return None
 
 
 @dataclass(slots=True)

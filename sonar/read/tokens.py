@@ -223,10 +223,9 @@ def _samples(parts: list[tuple[_Columns, int]], words: dict[str, Words]) -> "Sam
         else:
             values = _joined(name, parts)
             values = (values != 0).astype(np.uint8) if name == "gpufail" else values
-            same = (
-                size > 0 and not (values.view(_BITS[values.itemsize]) != values[:1].view(_BITS[values.itemsize])).any()
-            )
-            found[name] = np.broadcast_to(values[0], size) if same else values
+            bits = values.view(_BITS[values.itemsize])
+            is_same = size > 0 and bits[0] == bits[-1] and (bits == bits[0]).all()
+            found[name] = np.broadcast_to(values[0], size) if is_same else values
     return Samples(found, texts)
 
 

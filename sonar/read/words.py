@@ -45,7 +45,7 @@ class Words:
         used = np.flatnonzero(np.bincount(codes, minlength=1)).tolist() if len(codes) else []
         if len(used) == 1:
             return np.broadcast_to(np.int64(0), len(codes)), [self.texts[used[0]]]
-        used.sort(key=lambda code: self.texts[code].encode())
+        used.sort(key=self.texts.__getitem__)  # code points are in the order of their bytes
         rank = np.zeros(len(self.texts), np.int64)
         rank[used] = np.arange(len(used))
         return rank.take(codes), [self.texts[code] for code in used]

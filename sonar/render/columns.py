@@ -17,14 +17,10 @@ __all__ = [
     "filled",
     "first_characters",
     "join",
-    "longest",
     "map_distinct",
     "map_matching",
-    "pad",
     "replace",
-    "shortened",
     "texts_in",
-    "trim",
 ]
 
 Column: TypeAlias = "pa.Array[Any]"
@@ -60,30 +56,9 @@ def choose(texts: Column, equal_to: str, instead: str | None) -> Column:
     return _column(_kernels.if_else(equal, pa.scalar(instead, pa.string()), texts))
 
 
-def longest(texts: Column) -> int:
-    """Return the length of the longest text in characters."""
-    length = _kernels.binary_length if _is_ascii(texts) else _kernels.utf8_length
-    return int(_kernels.max(length(texts)).as_py() or 0)
-
-
-def pad(texts: Column, width: int) -> Column:
-    """Fill texts up with blanks on the right."""
-    return _column((_kernels.ascii_rpad if _is_ascii(texts) else _kernels.utf8_rpad)(texts, width))
-
-
-def trim(texts: Column) -> Column:
-    """Remove white space at the end."""
-    return _column((_kernels.ascii_rtrim_whitespace if _is_ascii(texts) else _kernels.utf8_rtrim_whitespace)(texts))
-
-
 def cut(text: str, width: int) -> str:
     """Return a text that is at most so many characters wide; what is cut ends in an ellipsis."""
     return text if len(text) <= width else text[: max(width - 1, 0)] + "…"
-
-
-def shortened(texts: Column, width: int) -> Column:
-    """Cut texts that are longer."""
-    return texts if longest(texts) <= width else map_distinct(lambda text: cut(text, width), texts)
 
 
 def replace(texts: Column, pattern: str, replacement: str) -> Column:
@@ -114,10 +89,6 @@ def texts_in(texts: Column) -> list[str]:
     filled_up: Any = filled(texts)
     listed: list[str] = filled_up.to_pylist()
     return listed
-
-
-def _is_ascii(texts: Column) -> bool:
-    return bool(_kernels.all(_kernels.string_is_ascii(texts)).as_py())
 
 
 def _column(texts: Any) -> Column:

@@ -65,9 +65,9 @@ def write_table(table: pa.Table, style: Style, out: BinaryIO) -> None:
 
 
 def _typed(column: Any, kind: Kind) -> Any:
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    array: Any = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if pa.types.is_dictionary(array.type):
-        array = array.cast(array.type.value_type)
+        array = array.dictionary.take(array.indices)
     if kind in (Kind.TEXT, Kind.GPUS):
         return texts_of(array, kind) if kind is Kind.GPUS else array.cast(pa.string())
     if kind in (Kind.HOSTS, Kind.WORDS):

@@ -19,10 +19,13 @@ from sonar import gpusets, hosts, times
 from sonar.render.columns import Column, filled, map_distinct, map_matching
 from sonar.verbs.declare import Kind
 
-__all__ = ["duration_text", "number_text", "texts_of"]
+__all__ = ["distinct", "duration_text", "number_text", "texts_of"]
 
 _kernels: Any = pyarrow.compute
 _LARGEST_WHOLE = float(2**63)  # whole numbers from here on are printed as floats
+_WHOLE_TYPES = (pa.int64(), pa.int32(), pa.int8(), pa.uint8())
+_LARGEST_CODED = float(2**53)
+_LONGEST_TABLE = 1 << 16
 _LIST_SEPARATOR = "\0"
 
 
@@ -37,6 +40,47 @@ def texts_of(
     if pa.types.is_dictionary(array.type):
         return filled(texts_of(array.dictionary, kind, short_hosts=short_hosts).take(array.indices), missing)
     return filled(_host_texts(array, short=short_hosts) if kind is Kind.HOSTS else _PRINTERS[kind](array), missing)
+
+
+def distinct(
+    column: "pa.ChunkedArray[Any] | pa.Array[Any]", kind: Kind
+) -> "tuple[pa.Array[Any], np.ndarray | None]":  # fmt: skip
+    """Return values that stand for all of a column, and which of them each row has.
+
+    Values that are printed alike may be one. Without numbers of rows the values are the column's own.
+    """
+    array: Any = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(array, pa.ChunkedArray):  # without rows
+        array = pa.array([], array.type)
+    if len(array) == 0 or array.null_count:
+        return array, None
+    if pa.types.is_dictionary(array.type):
+        known, codes = _numbered(array.indices.to_numpy())
+        return array.dictionary.take(pa.array(known)), codes
+    unit_s = _UNITS.get(kind, 1)
+    if array.type in _WHOLE_TYPES and (kind in _ROUNDED or unit_s > 1):
+        numbers = array.to_numpy().astype(np.int64, copy=False)
+        known, codes = _numbered((numbers + (unit_s // 2 if kind is Kind.DURATION else 0)) // unit_s)
+        return pa.array(known * unit_s), codes
+    if pa.types.is_float64(array.type) and kind in _ROUNDED:
+        numbers = _ROUNDED[kind](array.to_numpy())
+        if np.all(np.abs(numbers) < _LARGEST_CODED):  # not if there is a NaN
+            known, codes = _numbered(numbers.astype(np.int64))
+            return pa.array(known), codes
+    return array, None
+
+
+def _numbered(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distinct numbers, ascending, and the place of each row's there."""
+    lowest = numbers.min()
+    span = int(numbers.max()) - int(lowest) + 1
+    if span > _LONGEST_TABLE + 4 * len(numbers):
+        known, codes = np.unique(numbers, return_inverse=True)
+        return known, codes
+    place = numbers - lowest
+    there = np.zeros(span, bool)
+    there[place] = True
+    return np.flatnonzero(there) + lowest, (np.cumsum(there) - 1)[place]
 
 
 def number_text(number: float) -> str:
@@ -134,3 +178,13 @@ _PRINTERS: dict[Kind, Callable[[Any], Column]] = {
     Kind.HEX: partial(map_distinct, "0x{:x}".format),
     Kind.BOOL: partial(map_distinct, lambda truth: "yes" if truth else "no"),
 }
+
+# How numbers of a kind become the whole ones that are printed; and instants that are printed alike, as seconds.
+_ROUNDED: dict[Kind, Callable[[Any], Any]] = {
+    Kind.INT: np.trunc,
+    Kind.SECONDS: np.trunc,
+    Kind.CEIL: np.ceil,
+    Kind.ROUND: _round,
+    Kind.TRUNC: np.trunc,
+}
+_UNITS = {Kind.MINUTE: times.MINUTE, Kind.CLOCK: times.MINUTE, Kind.DATE: times.DAY, Kind.DURATION: times.MINUTE}

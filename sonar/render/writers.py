@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any, TextIO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
@@ -20,16 +21,13 @@ from sonar.render.columns import (
     filled,
     first_characters,
     join,
-    longest,
     map_matching,
-    pad,
     replace,
-    shortened,
     texts_in,
-    trim,
 )
 from sonar.render.formats import Format, Style
-from sonar.render.values import texts_of
+from sonar.render.lines import CodedTexts, lines
+from sonar.render.values import distinct, texts_of
 from sonar.verbs.declare import Field, Kind
 
 __all__ = ["block_texts", "cells", "write"]
@@ -48,9 +46,9 @@ _JSON_SPECIALS = '["\\\\\\x00-\\x1f]'
 def write(rows: pa.Table, fmt: Format, out: TextIO) -> None:
     """Write rows as one table of the format."""
     if fmt.style is Style.FIXED:
-        header, lines = _fixed(rows, fmt)
+        header, parts = _fixed(rows, fmt)
         out.write(header)
-        out.writelines(_ended(part) for part in lines)
+        out.writelines(parts)
     elif fmt.is_json:
         out.write("[")
         for number, part in enumerate(_row_texts(rows, fmt)):
@@ -106,24 +104,30 @@ def _names(fmt: Format) -> tuple[str, ...]:
     return fmt.names if fmt.tag is None else (*fmt.names, "tag")
 
 
-def _fixed_columns(rows: pa.Table, fmt: Format) -> list[Column]:
-    return [
-        filled(column.texts) if column.plain else replace(filled(column.texts), _CONTROLS, " ")
-        for column in _printed(rows, fmt)
-    ]
+def _fixed_columns(rows: pa.Table, fmt: Format) -> list[CodedTexts]:
+    columns = []
+    for field in fmt.fields:
+        values, codes = distinct(rows.column(field.source), field.kind)
+        texts = filled(cells(pa.table({field.source: values}), field, fmt))
+        texts = texts if field.kind in _PLAIN else replace(texts, _CONTROLS, " ")
+        if codes is None:
+            coded: Any = texts.dictionary_encode()
+            texts, codes = coded.dictionary, coded.indices.to_numpy()
+        columns.append(CodedTexts(texts, codes))
+    if fmt.tag is not None:
+        tag = replace(constant(fmt.tag, 1), _CONTROLS, " ")
+        columns.append(CodedTexts(tag, np.zeros(rows.num_rows, np.int64)))
+    return columns
 
 
-def _fixed(rows: pa.Table, fmt: Format) -> tuple[str, Iterator[list[str]]]:
+def _fixed(rows: pa.Table, fmt: Format) -> tuple[str, Iterator[str]]:
     """Return the header line, and the lines in portions."""
-    printed = _fixed_columns(rows, fmt)
+    columns = _fixed_columns(rows, fmt)
     names = _names(fmt)
-    widths = [max(longest(texts), len(name) if fmt.header else 0) for name, texts in zip(names, printed, strict=True)]
+    widths = [max(column.width, len(name) if fmt.header else 0) for name, column in zip(names, columns, strict=True)]
     widths = _within(widths, fmt)
-    header, columns = "", []
-    for name, texts, width in zip(names, printed, widths, strict=True):
-        header += cut(name, width).ljust(width + 2)
-        columns.append(pad(shortened(texts, width), width + 2))
-    return header.rstrip() + "\n" if fmt.header else "", (texts_in(trim(part)) for part in _joined(columns, ""))
+    header = "".join(cut(name, width).ljust(width + 2) for name, width in zip(names, widths, strict=True))
+    return header.rstrip() + "\n" if fmt.header else "", lines(columns, widths)
 
 
 def _within(widths: list[int], fmt: Format) -> list[int]:
@@ -141,7 +145,7 @@ def _within(widths: list[int], fmt: Format) -> list[int]:
 
 
 def _fixed_blocks(rows: pa.Table, spans: Iterable[tuple[int, int]], fmt: Format) -> Iterator[str]:
-    columns = [texts_in(texts) for texts in _fixed_columns(rows, fmt)]
+    columns = [texts_in(column.texts.take(pa.array(column.codes))) for column in _fixed_columns(rows, fmt)]
     for start, length in spans:
         parts = [
             [name, *texts[start : start + length]] if fmt.header else texts[start : start + length]
@@ -162,12 +166,12 @@ def _row_texts(rows: pa.Table, fmt: Format) -> Iterator[list[str]]:
         for members in _joined(_json_columns(rows, fmt), ","):
             yield texts_in(join("{", members, "}"))
     elif fmt.style is Style.AWK:
-        for lines in _joined(_awk_columns(rows, fmt), " "):
-            yield texts_in(lines)
+        for joined in _joined(_awk_columns(rows, fmt), " "):
+            yield texts_in(joined)
     else:
-        for lines in _joined(_csv_columns(rows, fmt), ","):
+        for joined in _joined(_csv_columns(rows, fmt), ","):
             # A record of one empty cell has to be told from an empty line, which readers skip.
-            yield texts_in(choose(lines, "", '""'))
+            yield texts_in(choose(joined, "", '""'))
 
 
 def _csv_columns(rows: pa.Table, fmt: Format) -> list[Column]:
@@ -225,8 +229,8 @@ def _joined(columns: list[Column], between: str) -> Iterator[Column]:
         yield join(*(column.slice(start, _ROWS_AT_ONCE) for column in columns), between=between, skip_nulls=True)
 
 
-def _ended(lines: list[str]) -> str:
-    return "\n".join(lines) + "\n" if lines else ""
+def _ended(texts: list[str]) -> str:
+    return "\n".join(texts) + "\n" if texts else ""
 
 
 def _quoted(text: str) -> str:

@@ -19,6 +19,7 @@ from sonar.times import day_of
 if TYPE_CHECKING:
     import numpy as np
 
+    from sonar.config.description import Cluster
     from sonar.config.nodes import NodeTable
     from sonar.report.declare import Call
     from sonar.report.survey import Survey
@@ -100,11 +101,15 @@ class InProcess:
 
     def __init__(self, source: Source, survey: "Survey | None" = None) -> None:
         """Answer about a source; with a survey, its nodes and instants count, not the source's file and dates."""
-        from sonar.config.nodes import read_nodes
-
         self._source = source
         self._survey = survey
-        self._nodes = read_nodes(source.config) if survey is None else survey.nodes
+        if survey is None:
+            from sonar.config.description import read_described
+
+            self._described: Cluster | None = read_described(source.config)
+            self._nodes = self._described.nodes
+        else:
+            self._described, self._nodes = survey.described, survey.nodes
         self._window = None if survey is None else (survey.start, survey.end)
         self._answered: dict[tuple[str, str], Any] = {}
         self._samples: Result | None = None  # the answer to `load --none`, if that was asked
@@ -140,7 +145,14 @@ class InProcess:
         window = self._dates()
         own = {name: list(values) for name, values in options.items() if name not in {WINDOW, NODES}}
         given = {**window, **own}
-        query, fmt = query_of(declared, given, data=self._source.data, nodes=nodes, now=self._source.now)
+        query, fmt = query_of(
+            declared,
+            given,
+            data=self._source.data,
+            nodes=nodes,
+            described=self._described,
+            now=self._source.now,
+        )
         out = StringIO()
         if self._survey is not None and verb == "uptime" and set(own) == {"interval", "fmt"}:
             result = self._survey.ask(verb, {"interval": own["interval"]})  # other reports ask that too
@@ -174,7 +186,14 @@ class InProcess:
         verb = verbs.verb("load")
         names = list(fields.values())
         given = {**self._dates(), "from": [day_of(since).isoformat()], "none": [FLAG], "fmt": ["json,datetime,cpu"]}
-        query, _fmt = query_of(verb, given, data=self._source.data, nodes=self._nodes, now=self._source.now)
+        query, _fmt = query_of(
+            verb,
+            given,
+            data=self._source.data,
+            nodes=self._nodes,
+            described=self._described,
+            now=self._source.now,
+        )
         result = self._samples if self._samples is not None else verb.answer(self._exactly(query))
         found = {}
         for title, first, length in result.blocks or ():

@@ -5,10 +5,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sonar.errors import UsageError
-from sonar.report.declare import CONFIG, DATA, FROM, NOW, TO, Call, Report
+from sonar.report.declare import CLUSTER, CONFIG, DATA, FROM, NOW, TO, Call, Report
 from sonar.report.measures import measure_text
 from sonar.report.policies import Policy, policy, read_policy
-from sonar.report.tables import FORMATS, Column, Row, Table, TableReport, as_csv, as_json, as_text, survey_of
+from sonar.report.tables import (
+    FORMATS,
+    Column,
+    Row,
+    Table,
+    TableReport,
+    as_csv,
+    as_json,
+    as_text,
+    site_of_call,
+    survey_of,
+)
 from sonar.times import iso_text
 from sonar.verbs.declare import Option, OptionType
 
@@ -87,9 +98,12 @@ def _run(call: Call) -> None:
 
 
 def _named(call: Call, name: str) -> Policy:
-    """Return the policy that an option names: a name, or a file."""
+    """Return the policy that an option names: a name, of --cluster also one of its own, or a file."""
     text = call.named(name)
-    return read_policy(Path(text)) if "/" in text or text.endswith(".policy") else policy(text, call.path("policy-dir"))
+    if "/" in text or text.endswith(".policy"):
+        return read_policy(Path(text))
+    site = site_of_call(call)
+    return policy(text, call.path("policy-dir")) if site is None else site.policy(text)
 
 
 def _rows(policies: Sequence[Policy], found: "Sequence[Mapping[_Key, Offence]]") -> list[Row]:
@@ -226,6 +240,7 @@ REPORT = Report(
     "backtest",
     "List who a policy would have reported, and the difference to another",
     (
+        CLUSTER,
         DATA,
         CONFIG,
         _POLICY,
@@ -247,6 +262,7 @@ EXPLAIN = Report(
         _POLICY,
         _POLICY_DIR,
         Option("job", "a job in the data of the window", metavar="N"),
+        CLUSTER,
         DATA,
         CONFIG,
         FROM,

@@ -11,9 +11,10 @@ from sonar.places import place_of
 from sonar.times import DAY, date_limit
 from sonar.verbs.declare import Option, OptionType
 
-__all__ = ["CONFIG", "DATA", "FROM", "NOW", "SONALYZE", "STATE_DIR", "TO", "Call", "Report"]
+__all__ = ["CLUSTER", "CONFIG", "DATA", "FROM", "NOW", "SONALYZE", "STATE_DIR", "TO", "Call", "Report"]
 
 DATA = Option("data-dir", "root of the cluster's log tree; or files after --", OptionType.PATH, metavar="DIR")
+CLUSTER = Option("cluster", "a cluster of this server, by its sonar.conf(5): its data and description", metavar="NAME")
 CONFIG = Option("config-file", "description of the nodes", OptionType.PATH, metavar="FILE")
 STATE_DIR = Option("state-dir", "where the log of scans and the states are", OptionType.PATH, metavar="DIR")
 FROM = Option("from", "first day, or how long ago", OptionType.DATE, "f", metavar="DATE")

@@ -3,54 +3,55 @@
 import fcntl
 import os
 import socket
-from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sonar.errors import SonarError, UsageError
 from sonar.report.letters import LetterRules
 from sonar.report.publish import sweep
 from sonar.report.site import Site
-from sonar.times import parse_instant, present
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from sonar.report.rhythms import Outcome
 
 __all__ = ["run_job", "site_of"]
 
 
-def site_of(arguments: Namespace) -> Site:
-    """Return the site that arguments and sonar.conf(5) describe; an argument goes before a setting."""
+def site_of(
+    cluster: str,
+    now: int,
+    *,
+    data_dir: Path | None = None,
+    cluster_dir: Path | None = None,
+    report_dir: Path | None = None,
+    state_dir: Path | None = None,
+    outbox_dir: Path | None = None,
+    policy_dir: Path | None = None,
+    letter_dir: Path | None = None,
+) -> Site:
+    """Return the site of a cluster, by name or alias, as sonar.conf(5) describes it; a directory goes before that."""
     from sonar.config.clusters import Clusters
     from sonar.config.settings import load_settings
     from sonar.paths import CONFIG
 
     settings = load_settings()
     paths = settings.paths
-    data: Path = arguments.data_dir or paths.data
-    clusters = Clusters(data.absolute(), arguments.cluster_dir or paths.clusters)
-    name = clusters.find(arguments.cluster)
-    now = present()
-    if arguments.now:
-        instant = parse_instant(arguments.now)
-        if instant is None:
-            raise UsageError(f"Invalid value for --now: {arguments.now!r} is no time such as 2026-01-31T12:00:00Z")
-        now = instant
+    clusters = Clusters((data_dir or paths.data).absolute(), cluster_dir or paths.clusters)
+    name = clusters.find(cluster)
     return Site(
         cluster=clusters.describe(name),
         data=clusters.data / name,
-        reports=(arguments.report_dir or paths.reports).absolute() / name,
-        state=(arguments.state_dir or paths.state).absolute() / name,
-        outbox=(arguments.outbox_dir or paths.outbox).absolute(),
+        reports=(report_dir or paths.reports).absolute() / name,
+        state=(state_dir or paths.state).absolute() / name,
+        outbox=(outbox_dir or paths.outbox).absolute(),
         now=now,
         mail_from=settings.report.mail_from or f"sonar-server@{socket.getfqdn()}",
         recipients=settings.report.recipients,
         base_url=settings.report.base_url.rstrip("/"),
-        policy_dir=arguments.policy_dir or CONFIG / "policies",
-        letter_dir=arguments.letter_dir or CONFIG / "letters",
+        policy_dir=policy_dir or CONFIG / "policies",
+        letter_dir=letter_dir or CONFIG / "letters",
         letter_rules=LetterRules(
             most_a_day=settings.report.letters_a_day,
             pause_s=settings.report.letter_pause,

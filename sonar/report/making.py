@@ -110,7 +110,7 @@ def _load(maker: Maker, task: Task) -> list[Product]:
     from sonar.report.load import Order, documents
 
     options = task.options
-    minutes = max(maker.site.cluster.sample_interval_s // 60, 1)
+    minutes = max(maker.site.cluster.usual_interval_s // 60, 1)
     order = Order(
         directory=maker.site.reports,
         bucketing=options["bucketing"],
@@ -128,7 +128,7 @@ def _glance(maker: Maker, task: Task) -> list[Product]:
     from sonar.report.glance import glance
 
     site = maker.site
-    minutes = max(site.cluster.sample_interval_s // 60, 1)
+    minutes = max(site.cluster.usual_interval_s // 60, 1)
     rows = glance(maker.answers(task), site.cluster.nodes, site.state, site.cluster.title, task.now, minutes)
     return [Product("at-a-glance.json", Audience.PUBLIC, _compact(rows), len(rows), task)]
 

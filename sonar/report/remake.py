@@ -1,6 +1,5 @@
 """The command remake: make a report file again from what lies beside it, and say whether it is the same."""
 
-from argparse import Namespace
 from pathlib import Path
 
 from sonar.errors import SonarError, UsageError
@@ -15,8 +14,6 @@ _OF_STATE = frozenset({"violations", "digest", "at-a-glance"})
 
 
 def _run(call: Call) -> None:
-    from dataclasses import replace
-
     from sonar.report.job import site_of
     from sonar.report.making import make_products
 
@@ -28,12 +25,10 @@ def _run(call: Call) -> None:
     if start is None or end is None or made is None:
         raise SonarError(f"the provenance of '{path}' has no times")
     directory = path.parent.parent
-    arguments = Namespace(
-        data_dir=call.path("data-dir"), cluster_dir=call.path("cluster-dir"), cluster=directory.name, now="",
-        report_dir=directory.parent, state_dir=call.path("state-dir"), outbox_dir=None, policy_dir=None,
-        letter_dir=None,
+    site = site_of(
+        directory.name, made, data_dir=call.path("data-dir"), cluster_dir=call.path("cluster-dir"),
+        report_dir=directory.parent, state_dir=call.path("state-dir"),
     )  # fmt: skip
-    site = replace(site_of(arguments), now=made)
     task = Task(known["report"], start, end, made, known["options"])
     again = [one for one in make_products(site, task) if (one.name, one.audience) == (path.name, path.parent.name)]
     if not again:

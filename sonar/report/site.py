@@ -47,27 +47,30 @@ class Site:
         from sonar.report.survey import Survey
 
         groups = tuple((group.name, group.nodes) for group in self.cluster.groups)
-        return Survey(self.data, self.cluster.nodes, start, end, self.now, self.cluster.sample_interval_s, groups)
+        return Survey(
+            self.data, self.cluster.nodes, start, end, self.now, self.cluster.usual_interval_s, groups, self.cluster
+        )
 
     def policies(self) -> list[Policy]:
-        """Return the policies that apply: of the cluster's own description, a site's file, or shipped."""
-        own = self.cluster.own_policies
-        return [
-            Policy(
-                name=name,
-                title=own[name].title,
-                trigger=own[name].trigger,
-                problem=own[name].problem,
-                remedy=own[name].remedy,
-                options=options_of_words(own[name].options),
-                window_s=own[name].window_s,
-                fields=("cpu-peak", "res-peak", "gpu-peak"),
-                letters=True,
-            )
-            if name in own
-            else policy(name, self.policy_dir)
-            for name in self.cluster.policies
-        ]
+        """Return the policies that apply."""
+        return [self.policy(name) for name in self.cluster.policies]
+
+    def policy(self, name: str) -> Policy:
+        """Return the policy of a name: of the cluster's own description, a site's file, or shipped."""
+        own = self.cluster.own_policies.get(name)
+        if own is None:
+            return policy(name, self.policy_dir)
+        return Policy(
+            name=name,
+            title=own.title,
+            trigger=own.trigger,
+            problem=own.problem,
+            remedy=own.remedy,
+            options=options_of_words(own.options),
+            window_s=own.window_s,
+            fields=("cpu-peak", "res-peak", "gpu-peak"),
+            letters=True,
+        )
 
     def who_gets(self, report: str) -> Sequence[str]:
         """Return the mail addresses of those who get a report."""

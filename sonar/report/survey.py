@@ -14,6 +14,7 @@ from sonar.times import DAY, MINUTE, day_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from sonar.config.description import Cluster
     from sonar.config.nodes import NodeTable
     from sonar.verbs.declare import Result
     from sonar.verbs.query import Query
@@ -47,6 +48,7 @@ class Survey:
     now: int
     step_s: int = 5 * MINUTE  # between the samples of a node
     groups: tuple[tuple[str, tuple[str, ...]], ...] = ()  # names and host patterns
+    described: "Cluster | None" = None
     wider: "Survey | None" = (
         None  # of a window that holds this one: what it knows of up and down need not be asked again
     )
@@ -62,7 +64,12 @@ class Survey:
         first = self.start if start is None else start
         window = {"from": [day_of(first).isoformat()], "to": [day_of(self.end).isoformat()]}
         query, _fmt = query_of(
-            verbs.verb(verb), {**window, **options}, data=self.data, nodes=self.nodes or None, now=self.now
+            verbs.verb(verb),
+            {**window, **options},
+            data=self.data,
+            nodes=self.nodes or None,
+            described=self.described,
+            now=self.now,
         )
         return replace(query, window=Window(first, self.end))
 

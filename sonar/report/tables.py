@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from sonar.errors import UsageError
 from sonar.report.audience import Audience, Personal
-from sonar.report.declare import CONFIG, DATA, FROM, NOW, STATE_DIR, TO, Call, Report
+from sonar.report.declare import CLUSTER, CONFIG, DATA, FROM, NOW, TO, Call, Report
 from sonar.times import DAY, HOUR, MINUTE, iso_text
 from sonar.verbs.declare import Option
 
 if TYPE_CHECKING:
+    from sonar.report.site import Site
     from sonar.report.survey import Survey
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "as_text",
     "cell_text",
     "schema_of",
+    "site_of_call",
     "survey_of",
 ]
 
@@ -86,9 +88,11 @@ class TableReport:
         """Return the report as a command."""
         formats = Option("format", f"one of {', '.join(FORMATS)}", default="text", metavar="FORMAT")
         step = Option("interval", "minutes between samples", metavar="MINUTES")
-        limits = (FROM, TO)
         return Report(
-            self.name, self.summary, (DATA, CONFIG, STATE_DIR, *limits, *self.options, step, formats, NOW), self._run
+            self.name,
+            self.summary,
+            (CLUSTER, DATA, CONFIG, FROM, TO, *self.options, step, formats, NOW),
+            self._run,
         )
 
     def _run(self, call: Call) -> None:
@@ -111,17 +115,34 @@ def survey_of(call: Call, window: str = "1d") -> "Survey":
     from sonar.report.survey import Survey
     from sonar.times import date_limit
 
-    data, config = call.path("data-dir"), call.path("config-file")
+    site, data, config = site_of_call(call), call.path("data-dir"), call.path("config-file")
     if data is not None and call.files:
         raise UsageError("--data-dir and files do not go together")
-    if data is None and not call.files:
-        raise UsageError("No data: give --data-dir, or files after --")
+    if data is None and not call.files and site is None:
+        raise UsageError("No data: give --cluster, --data-dir, or files after --")
     start = date_limit(call.text("from", window), call.now, end=False)
     end = date_limit(call.text("to"), call.now, end=True) if call.text("to") else call.now
     if start >= end:
         raise UsageError("The --from time is greater than the --to time")
+    if site is not None:
+        survey = site.survey_of(start, end)
+        if call.flag("interval"):
+            survey.step_s = call.count("interval", 5) * MINUTE
+        return survey
     nodes = read_nodes(config) if config is not None else {}
     return Survey(data or call.files, nodes, start, end, call.now, call.count("interval", 5) * MINUTE)
+
+
+def site_of_call(call: Call) -> "Site | None":
+    """Return the site of --cluster; None if that is not given. Raise UsageError if its data are given too."""
+    from sonar.report.job import site_of
+
+    if not call.flag("cluster"):
+        return None
+    others = [f"--{name}" for name in ("data-dir", "config-file") if call.flag(name)] + ["files"] * bool(call.files)
+    if others:
+        raise UsageError(f"--cluster and {others[0]} do not go together")
+    return site_of(call.text("cluster"), call.now, policy_dir=call.path("policy-dir"))
 
 
 def as_json(declared: TableReport, table: Table) -> str:

@@ -283,5 +283,5 @@ def _config(app: App, context: "ssl.SSLContext | None") -> "uvicorn.Config":
 
 def _text_of(listener: Listener) -> str:
     name = listener.socket.getsockname()
-    where = f"{name[0]}:{name[1]}" if isinstance(name, tuple) else str(name)
+    where = f"{f'[{name[0]}]' if ':' in name[0] else name[0]}:{name[1]}" if isinstance(name, tuple) else str(name)
     return f"{where} (TLS)" if listener.tls else where

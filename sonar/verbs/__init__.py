@@ -3,10 +3,12 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+import sonar
+
 if TYPE_CHECKING:
     from sonar.verbs.declare import Verb
 
-__all__ = ["ALIASES", "NAMES", "verb"]
+__all__ = ["ALIASES", "NAMES", "VERSION", "verb"]
 
 # In the order that help lists them. The module sonar.verbs.NAME holds the declaration as VERB.
 NAMES = (
@@ -15,6 +17,8 @@ NAMES = (
     "sacct", "snode", "spart", "report",
 )  # fmt: skip
 
+# What `version` prints, here and of a server; scripts look for features in it.
+VERSION = f"sonalyze version({sonar.__version__}) features(untagged_sonar_data)"
 
 # Names that newer versions of the original have given to some.
 ALIASES = {"sample": "parse", "meta": "metadata"}

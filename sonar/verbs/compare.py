@@ -24,7 +24,7 @@ def mask(rows: pa.Table, field: Field, operator: str, text: str) -> "pa.Array[An
     column: Any = rows.column(field.source)
     array: Any = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if pa.types.is_dictionary(array.type):
-        array = array.cast(array.type.value_type)
+        array = array.dictionary.take(array.indices)
     if isinstance(operand, Pattern):
         passed = _kernels.match_substring_regex(texts_of(array, field.kind), operand.text)
     elif isinstance(operand, TimeUnit):

@@ -14,9 +14,7 @@ __all__ = ["COVERAGE_FIELDS", "is_asked_for", "with_coverage"]
 
 COVERAGE_FIELDS = (
     Field("seen", Kind.INT, "runs of the sampler on its hosts in that time, heartbeats too", "runs_seen"),
-    Field(
-        "expected", Kind.INT, "runs that there should have been, by the usual interval of each host", "runs_expected"
-    ),
+    Field("expected", Kind.INT, "runs that there should have been, by the stated or usual interval", "runs_expected"),
     Field("coverage", Kind.INT, "the share that was seen", "runs_coverage", unit="%"),
     Field("brief", Kind.BOOL, "fewer than 3 runs: too few to judge", "runs_brief"),
 )

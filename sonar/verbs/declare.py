@@ -158,6 +158,7 @@ class Verb:
     takes_config: bool = False  # capacities of nodes: from a configuration file, else from what these told
     wants_capacities: bool = False  # looks for these whatever the fields, and does without if there are none
     describes_hosts: bool = False  # its JSON tells what hosts have, whichever fields are asked for
+    counts_everything: bool = False  # whoever's records: what a description leaves out is a sign of life all the same
     # Commands and users left out before anything else: see sonar.verbs.query.
     excludes_system_commands: bool = False
     excludes_heartbeats: bool = False

@@ -1,11 +1,13 @@
 """The verb explain: from which samples, by which formula and by which threshold each figure and mark of a job comes."""
 
+from dataclasses import replace
 from math import ceil
 from typing import TYPE_CHECKING, TextIO
 
 from sonar import gpusets
 from sonar.times import iso_text
-from sonar.verbs.declare import Field, Kind, Privacy, Result, Verb
+from sonar.verbs.declare import Field, Kind, Result
+from sonar.verbs.job import VERB as OF_ONE_JOB
 from sonar.verbs.job import Story, story_of
 from sonar.verbs.notes import NOTES
 
@@ -86,7 +88,7 @@ def _times(story: Story) -> list[tuple[str, str, str, str]]:
         (
             "coverage",
             f"{whole['runs_seen']} of {whole['runs_expected']}",
-            "runs of the sampler on its hosts in that time; expected: duration / usual interval + 1",
+            "runs of the sampler on its hosts in that time; expected: duration / stated or usual interval + 1",
             "heartbeats too",
         ),
     ]
@@ -158,8 +160,6 @@ def _notes(story: Story) -> list[tuple[str, str, str, str]]:
 
 def write(result: Result, fmt: "Format", out: TextIO) -> None:
     """Write the figures, then the job's samples; with `--fmt` the figures only."""
-    from dataclasses import replace
-
     from sonar.render.formats import Style, write_rows
 
     write_rows(result.rows, fmt, out)
@@ -183,10 +183,10 @@ _STEP_FIELDS = (
     *(Field(name, Kind.FLOAT, what) for name, _column, _divisor, what in _MEANS),
 )
 
-VERB = Verb(
+VERB = replace(
+    OF_ONE_JOB,
     name="explain",
     summary="Tell where each figure of a job comes from: samples, formula, threshold",
-    options=(),
     fields=(
         Field("figure", Kind.TEXT, "a figure or mark of the verb jobs, or a note of the verb job"),
         Field("value", Kind.TEXT, "its value, or whether the note holds"),
@@ -196,11 +196,5 @@ VERB = Verb(
     aliases={"all": ("figure", "value", "formula", "samples")},
     default_fields="all",
     run=run,
-    privacy=Privacy.OWNED,
-    window_days=7,
-    excludes_heartbeats=True,
-    excludes_system_commands=True,
-    takes_config=True,
-    wants_capacities=True,
     write=write,
 )

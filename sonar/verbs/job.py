@@ -81,7 +81,7 @@ def story_of(query: "Query") -> Story:
         raise SonarError("Exactly one job number is required: sonalyze job NUMBER")
     jobs = verb("jobs")
     options = check_options(jobs, {"min-samples": ["1"]})
-    asked = replace(query, options=options, fields=_OF_JOBS, where=None, sort=())
+    asked = replace(query, options=options, fields=_OF_JOBS, only_fields=False, where=None, sort=())
     rows = jobs.run(asked).rows
     if len(rows) == 0:
         raise SonarError(f"No samples of job {next(iter(query.filter.jobs))} in this time: see --from and --user")

@@ -1,5 +1,6 @@
 """The verb jobs: one row a job, from the samples of its processes."""
 
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from sonar import gpusets
@@ -16,7 +17,7 @@ from sonar.verbs.accounting import (
 from sonar.verbs.declare import Field, Kind, Option, OptionType, Privacy, Result, Verb
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import numpy as np
     import pyarrow as pa
@@ -40,6 +41,11 @@ _RESIDENT = ("res", "resident memory", "GB", "mem_gb")
 # Fields that are made of what samples add to counters, for which summaries of days do not do.
 _FROM_TOTALS = frozenset({"read", "written"})
 
+# Columns by which rows are chosen and sorted, whatever is printed.
+_JUDGED = frozenset(
+    {"samples", "duration", "any_gpu", "classification", "zombie", "start", "job", "host", "user", "cmd"}
+)
+
 _LARGEST = 1e12  # of what is printed: can still be multiplied by a duration
 
 
@@ -58,15 +64,32 @@ def run(query: "Query") -> Result:
     elif query.options["merge-none"]:
         over_hosts = OverHosts.NONE
     with_totals = bool(query.fields & _FROM_TOTALS) or is_asked_for(query.fields, query.options)
-    jobs, runs = jobs_of_all_hosts(query, over_hosts, with_totals=with_totals)
+    covers = coverage.is_asked_for(query.fields)
+    jobs, runs = jobs_of_all_hosts(query, over_hosts, with_totals=with_totals, with_runs=covers)
     bounds = {host: (int(of_host[0]), int(of_host[-1])) for host, of_host in runs.items() if len(of_host)}
-    rows = _rows(jobs, bounds, query)
-    if coverage.is_asked_for(query.fields):
-        rows = coverage.with_coverage(rows, coverage_of_spans(runs, list(jobs.hosts), jobs.start, jobs.end))
+    rows = _rows(jobs, bounds, query, _columns_needed(query))
+    if covers:
+        found = coverage_of_spans(runs, list(jobs.hosts), jobs.start, jobs.end, query.interval_s)
+        rows = coverage.with_coverage(rows, found)
     return Result(chosen(rows, query))
 
 
-def _rows(jobs: "Jobs", bounds: dict[str, tuple[int, int]], query: "Query") -> "pa.Table":
+def _columns_needed(query: "Query") -> frozenset[str] | None:
+    """Return the columns that are printed, compared and sorted by, if nobody looks at others; None is all."""
+    if not query.only_fields or is_asked_for(query.fields, query.options):
+        return None
+    limits = {limit.name[4:].replace("-", "_") for limit in _LIMITS if query.options[limit.name] is not None}
+    return frozenset(_sources(query) | limits | _JUDGED)
+
+
+def _sources(query: "Query") -> set[str]:
+    """Return the columns of the fields that are printed, compared and sorted by."""
+    return {field.source for field in VERB.fields if field.name in query.fields}
+
+
+def _rows(
+    jobs: "Jobs", bounds: dict[str, tuple[int, int]], query: "Query", needed: frozenset[str] | None
+) -> "pa.Table":  # fmt: skip
     """Return all jobs as a table: one column a field; averages and peaks are settled, and rounded up when printed."""
     import numpy as np
     import pyarrow as pa
@@ -75,53 +98,68 @@ def _rows(jobs: "Jobs", bounds: dict[str, tuple[int, int]], query: "Query") -> "
     from sonar.analysis.streams import KIB_PER_GB
 
     marks = classification(jobs, bounds)
-    mark_text = pa.array([_MARKS[mark] for mark in range(4)])
     users, commands = jobs.users, jobs.commands
-    zombies = np.array([_has_zombie(words) for words in users.values] or [False])[users.codes]
-    defunct = np.array([_is_defunct(words) for words in commands.values] or [False])[commands.codes]
     duration = jobs.end - jobs.start
     minutes_s = (duration + 30) // 60 * 60
-    columns: dict[str, Any] = {
-        "job": jobs.job,
-        "jobm": _joined_texts(pa.array(jobs.job).cast(pa.string()), mark_text.take(pa.array(marks))),
-        "user": pa.array([",".join(words) for words in users.values], pa.string()).take(pa.array(users.codes)),
-        "duration": duration,
-        "duration_sec": minutes_s,
-        "start": jobs.start,
-        "end": jobs.end,
-        "host": pa.array(jobs.hosts.values, pa.list_(pa.string())).take(pa.array(jobs.hosts.codes)),
-        "cmd": pa.array([",".join(words) for words in commands.values], pa.string()).take(pa.array(commands.codes)),
-        "gpus": jobs.gpus,
-        "gpufail": jobs.gpufail,
-        "classification": marks,
-        "now": np.full(len(jobs), query.now),
-        "samples": jobs.samples,
-        "any_gpu": jobs.gpus != 0,  # the unknown set counts: its mask is not 0
-        "no_gpu": jobs.gpus == 0,
-        "running": (marks & LIVE_AT_END) != 0,
-        "completed": (marks & LIVE_AT_END) == 0,
-        "primordial": (marks & LIVE_AT_START) != 0,
-        "born_later": (marks & LIVE_AT_START) == 0,
-        "read_gb": jobs.totals["read_kib"] / KIB_PER_GB,
-        "written_gb": jobs.totals["written_kib"] / KIB_PER_GB,
-        "zombie": zombies | defunct,
+    cards: Callable[[], np.ndarray] = cache(lambda: _cards(jobs.gpus))
+    columns: dict[str, Callable[[], Any]] = {
+        "job": lambda: jobs.job,
+        "jobm": lambda: _marked(jobs.job, marks),
+        "user": lambda: _coded(users.listed(), users.codes),
+        "duration": lambda: duration,
+        "duration_sec": lambda: minutes_s,
+        "start": lambda: jobs.start,
+        "end": lambda: jobs.end,
+        "host": lambda: _coded(pa.array(jobs.hosts.values, pa.list_(pa.string())), jobs.hosts.codes),
+        "cmd": lambda: _coded(commands.listed(), commands.codes),
+        "gpus": lambda: jobs.gpus,
+        "gpufail": lambda: jobs.gpufail,
+        "classification": lambda: marks,
+        "now": lambda: np.full(len(jobs), query.now),
+        "samples": lambda: jobs.samples,
+        "any_gpu": lambda: jobs.gpus != 0,  # the unknown set counts: its mask is not 0
+        "no_gpu": lambda: jobs.gpus == 0,
+        "running": lambda: (marks & LIVE_AT_END) != 0,
+        "completed": lambda: (marks & LIVE_AT_END) == 0,
+        "primordial": lambda: (marks & LIVE_AT_START) != 0,
+        "born_later": lambda: (marks & LIVE_AT_START) == 0,
+        "read_gb": lambda: jobs.totals["read_kib"] / KIB_PER_GB,
+        "written_gb": lambda: jobs.totals["written_kib"] / KIB_PER_GB,
+        "zombie": lambda: (
+            users.with_word(starting="_zombie_")[users.codes]
+            | commands.with_word(containing="<defunct>")[commands.codes]
+        ),
     }
     for name in jobs.averages:
-        columns[f"{name}_avg"] = _limited(jobs.averages[name])
-        columns[f"{name}_peak"] = _limited(jobs.peaks[name])
+        columns[f"{name}_avg"] = partial(_limited, jobs.averages[name])
+        columns[f"{name}_peak"] = partial(_limited, jobs.peaks[name])
     for name in ("cpu", "gpu"):  # made of what is printed beside it
-        columns[f"{name}time"] = (np.ceil(columns[f"{name}_avg"]).astype(np.int64) * minutes_s + 50) // 100
-    masks, place = np.unique(jobs.gpus, return_inverse=True)
-    cards = np.array([gpusets.size_of(mask) for mask in masks.tolist()], float)[place]
+        columns[f"{name}time"] = partial(_time_used, jobs.averages[name], minutes_s)
     columns |= _shares("sgpu", jobs.averages["gpu"], jobs.peaks["gpu"], cards)
     if query.nodes is not None:
         columns |= _relative(jobs, query.nodes, cards)
-    rows = pa.table(columns)
+    rows = pa.table({name: make() for name, make in columns.items() if needed is None or name in needed})
     if is_asked_for(query.fields, query.options):
         told = accounting_of(jobs, query.topics, from_samples=query.options["sacct-from-sonar"])
         for name in told.column_names:
             rows = rows.append_column(name, told.column(name))
     return rows
+
+
+def _cards(masks: "np.ndarray") -> "np.ndarray":
+    """Return how many cards there are in each set."""
+    import numpy as np
+
+    known, place = np.unique(masks, return_inverse=True)
+    sizes: np.ndarray = np.array([gpusets.size_of(mask) for mask in known.tolist()], float)
+    return sizes[place]
+
+
+def _time_used(averages: "np.ndarray", minutes_s: "np.ndarray") -> "np.ndarray":
+    import numpy as np
+
+    used_s: np.ndarray = (np.ceil(_limited(averages)).astype(np.int64) * minutes_s + 50) // 100
+    return used_s
 
 
 def _limited(values: "np.ndarray") -> "np.ndarray":
@@ -133,50 +171,65 @@ def _limited(values: "np.ndarray") -> "np.ndarray":
     return settled(np.minimum(values, _LARGEST))
 
 
-def _is_defunct(commands: tuple[str, ...]) -> bool:
-    return any("<defunct>" in command for command in commands)
+def _coded(values: "pa.Array[Any]", codes: "np.ndarray") -> "pa.Array[Any]":
+    """Return a column that has each distinct value once: it is filtered, sorted and printed faster."""
+    import pyarrow as pa
+
+    return pa.DictionaryArray.from_arrays(pa.array(codes), values)
 
 
-def _has_zombie(users: tuple[str, ...]) -> bool:
-    return any(user.startswith("_zombie_") for user in users)
+def _marked(job: "np.ndarray", marks: "np.ndarray") -> "pa.Array[Any]":
+    """Return job numbers with marks, as texts."""
+    import numpy as np
+    import pyarrow as pa
+
+    from sonar.analysis.samples import dense
+
+    codes = dense(job, marks)
+    row = np.zeros(int(codes.max()) + 1 if len(codes) else 0, np.int64)
+    row[codes] = np.arange(len(codes))
+    texts = [f"{number}{_MARKS[mark]}" for number, mark in zip(job[row].tolist(), marks[row].tolist(), strict=True)]
+    return _coded(pa.array(texts, pa.string()), codes)
 
 
-def _joined_texts(first: "pa.Array[Any]", second: "pa.Array[Any]") -> "pa.Array[Any]":
-    import pyarrow.compute as pc
-
-    kernels: Any = pc
-    joined: pa.Array[Any] = kernels.binary_join_element_wise(first, second, "")
-    return joined
-
-
-def _relative(jobs: "Jobs", nodes: "Mapping[str, Node]", cards: "np.ndarray") -> "dict[str, np.ndarray]":
+def _relative(
+    jobs: "Jobs", nodes: "Mapping[str, Node]", cards: "Callable[[], np.ndarray]"
+) -> "dict[str, Callable[[], np.ndarray]]":
     """Return averages and peaks in percent of what the job's hosts have together, and of the cards that it used."""
     import numpy as np
 
+    @cache
     def available(capacity: str) -> "np.ndarray":
         of_set = [sum(getattr(nodes[host], capacity) for host in hosts if host in nodes) for hosts in jobs.hosts.values]
         values: np.ndarray = np.array(of_set or [0], float)[jobs.hosts.codes]
         return values
 
-    columns: dict[str, np.ndarray] = {}
+    def of_cards() -> "np.ndarray":
+        all_cards = available("gpu_cards")
+        of_used: np.ndarray = available("gpumem_gb") / np.where(all_cards > 0, all_cards, 1) * cards()
+        return of_used
+
+    columns: dict[str, Callable[[], np.ndarray]] = {}
     for name, _what, unit, capacity in (*_QUANTITIES, _RESIDENT):
         scale = 100 if unit == "GB" else 1
-        columns |= _shares(f"r{name}", jobs.averages[name] * scale, jobs.peaks[name] * scale, available(capacity))
-    all_cards = available("gpu_cards")
-    of_card = available("gpumem_gb") / np.where(all_cards > 0, all_cards, 1)
-    gpumem = jobs.averages["gpumem"], jobs.peaks["gpumem"]
-    return columns | _shares("sgpumem", gpumem[0] * 100, gpumem[1] * 100, of_card * cards)
+        columns |= _shares(
+            f"r{name}", jobs.averages[name] * scale, jobs.peaks[name] * scale, partial(available, capacity)
+        )
+    return columns | _shares("sgpumem", jobs.averages["gpumem"] * 100, jobs.peaks["gpumem"] * 100, of_cards)
 
 
-def _shares(name: str, averages: "np.ndarray", peaks: "np.ndarray", available: "np.ndarray") -> "dict[str, np.ndarray]":
+def _shares(
+    name: str, averages: "np.ndarray", peaks: "np.ndarray", available: "Callable[[], np.ndarray]"
+) -> "dict[str, Callable[[], np.ndarray]]":
     """Return columns of averages and peaks by what is available; 0 where that is 0."""
     import numpy as np
 
-    divisor = np.where(available > 0, available, 1)
-    return {
-        f"{name}_{which}": _limited(np.where(available > 0, np.minimum(values, _LARGEST) / divisor, 0))
-        for which, values in (("avg", averages), ("peak", peaks))
-    }
+    def share(values: "np.ndarray") -> "np.ndarray":
+        of_rows = available()
+        divisor = np.where(of_rows > 0, of_rows, 1)
+        return _limited(np.where(of_rows > 0, np.minimum(values, _LARGEST) / divisor, 0))
+
+    return {f"{name}_avg": partial(share, averages), f"{name}_peak": partial(share, peaks)}
 
 
 def chosen(rows: "pa.Table", query: "Query") -> "pa.Table":
@@ -211,9 +264,9 @@ def chosen(rows: "pa.Table", query: "Query") -> "pa.Table":
             keep &= condition
     if filters_jobs(options):
         keep &= ~np.array(fails_filters(rows, options), bool)
-    rows = rows.filter(keep)
+    kept = np.flatnonzero(keep)
     # Ties of start and job are rare: the others need not be compared by their hosts.
-    order = np.lexsort((column("job"), column("start")))
+    order = kept[np.lexsort((column("job")[kept], column("start")[kept]))]
     start, job = column("start")[order], column("job")[order]
     tied = np.flatnonzero((start[1:] == start[:-1]) & (job[1:] == job[:-1]))
     for run in np.split(tied, np.flatnonzero(np.diff(tied) > 1) + 1) if len(tied) else ():
@@ -222,6 +275,8 @@ def chosen(rows: "pa.Table", query: "Query") -> "pa.Table":
         names = ("host", "user", "cmd") if job[run[0]] else ("host",)
         keys: list[Any] = list(zip(*(rows.column(name).take(part).to_pylist() for name in names), strict=True))
         order[run[0] : run[-1] + 2] = part[sorted(range(len(part)), key=keys.__getitem__)]
+    if query.only_fields:
+        rows = rows.select([name for name in rows.column_names if name in _sources(query) or name == "user"])
     return rows.take(order)
 
 

@@ -42,7 +42,8 @@ def run(query: "Query") -> Result:
     options = query.options
     slot = next((length for name, length in _SLOTS.items() if options[name]), HOUR)
     relative = any(field.relative for field in VERB.fields if field.name in query.fields)
-    loads = loads_of_all_hosts(query, slot)
+    covers = coverage.is_asked_for(query.fields) or "chart" in query.words
+    loads = loads_of_all_hosts(query, slot, with_runs=covers)
     undescribed: list[str] = []
     if relative and not query.has_node_file:
         # Nodes describe themselves, or not: those that did not are no reason to tell nothing of the others.
@@ -70,11 +71,12 @@ def run(query: "Query") -> Result:
             f"no config info for {compress(undescribed)}, leaving out: relative values need to know what hosts have"
         )
         result = replace(result, warnings=(warning,))
-    if coverage.is_asked_for(query.fields) or "chart" in query.words:
+    if covers:
         limits = (start, min(end, query.now))
         parts = [
-            coverage_of_slots(runs, names, series.time[-1:] if options["last"] else series.time, slot or 1, limits)
+            coverage_of_slots(runs, names, times, slot or 1, limits, query.interval_s)
             for names, series in zip(hosts, series_list, strict=True)
+            for times in [series.time[-1:] if options["last"] else series.time]
         ]
         whole = tuple(np.concatenate([part[at] for part in parts]) if parts else np.zeros(0, int) for at in (0, 1))
         result = replace(result, rows=coverage.with_coverage(result.rows, (whole[0], whole[1])))

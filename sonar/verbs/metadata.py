@@ -95,6 +95,7 @@ VERB = Verb(
     default_fields="all",
     run=run,
     privacy=Privacy.PUBLIC,
+    counts_everything=True,
     default_format="csv",
     everyone=True,
     write=write,

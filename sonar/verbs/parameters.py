@@ -20,6 +20,7 @@ from sonar.verbs.query import Query, Window
 
 if TYPE_CHECKING:
     from sonar.config.clusters import Clusters
+    from sonar.config.description import Cluster
     from sonar.config.nodes import NodeTable
     from sonar.verbs.expression import Expression
     from sonar.verbs.rows import SortKey
@@ -88,6 +89,7 @@ def query_of(
     *,
     data: Path | Sequence[Path],
     nodes: "NodeTable | None" = None,
+    described: "Cluster | None" = None,
     account: str | None = None,
     clusters: "Clusters | None" = None,
     reports: Sequence[Path] = (),
@@ -96,9 +98,9 @@ def query_of(
     """Return the query and the format that these options ask for.
 
     `given` has the texts of each option by its long name; that of a flag is `true`. `data` is the root of one
-    cluster's log tree, or explicit files. `account` is whose records the answer is about where `asks_for_own_records`;
-    None is everyone. Raise UsageError for an option that is not known, repeated or badly valued, SonarError for the
-    rest.
+    cluster's log tree, or explicit files; `described` is what else than `nodes` is known of it. `account` is whose
+    records the answer is about where `asks_for_own_records`; None is everyone. Raise UsageError for an option that is
+    not known, repeated or badly valued, SonarError for the rest.
     """
     from sonar.read.capacities import stored_nodes
     from sonar.read.scan import Scan
@@ -109,6 +111,8 @@ def query_of(
     fmt = parse_format(verb, next(iter(given.get("fmt", ())), None))
     window = _window(given, now, verb.window_days, active_by_default=isinstance(data, Path))
     records = _record_filter(verb, given, account)
+    if described is not None and Shared.RECORDS in verb.shared and not verb.counts_everything:
+        records = records.without(described.exclude_users, described.exclude_commands)
     if verb.reads is not Reads.SAMPLES:
         scan = Scan.of_files(())
     elif isinstance(data, Path):
@@ -132,6 +136,7 @@ def query_of(
         window=window,
         now=now,
         nodes=nodes,
+        interval_s=None if described is None else described.sample_interval_s,
         has_node_file=has_node_file,
         clusters=clusters,
         reports=tuple(reports),

@@ -56,35 +56,45 @@ class HostLoad:
 
 
 def jobs_of_all_hosts(
-    query: "Query", over_hosts: "OverHosts", *, with_totals: bool
+    query: "Query", over_hosts: "OverHosts", *, with_totals: bool, with_runs: bool
 ) -> "tuple[Jobs, dict[str, np.ndarray]]":
-    """Return the jobs of all hosts, and the runs of each host in the window; without totals those of counters are 0."""
+    """Return the jobs of all hosts, and the runs of each host in the window; without totals those of counters are 0.
+
+    Unless all runs are wanted, some between the first and the last may be left out.
+    """
     import numpy as np
 
     from sonar.analysis.combine import jobs_of_parts
     from sonar.analysis.jobs import OverHosts, combined_jobs
-    from sonar.verbs.rolled import rolled_up
+    from sonar.verbs.rolled import CannotRollUpError, rolled_up
 
     selection = Selection(query.filter, query.window, query.nodes)
     columns = _columns(query, with_totals=with_totals)
     work = partial(_jobs_of_host, selection, over_hosts, with_totals)
+    found: dict[str, HostJobs] = {}
+    parts: dict[str, Jobs] = {}
+    runs: dict[str, np.ndarray] = {}
     rolled = None
     if not with_totals and over_hosts is not OverHosts.ALL:
-        rolled = rolled_up(query, "jobs", selection, columns)
-    found: dict[str, HostJobs] = {}
+        rolled = rolled_up(query, "jobs", selection, columns, with_runs=with_runs)
     if rolled is not None:
-        of_rest, is_clean = query.scan.map_plans(work, columns, rolled.rest)
-        found = {host: part for host, part in of_rest.items() if part is not None}
-        rolled = rolled if is_clean else None
+        try:
+            of_portions = rolled.each(query, jobs_of_parts)
+            of_rest, is_clean = query.scan.map_plans(work, columns, rolled.rest)
+        except CannotRollUpError:
+            rolled = None
+        else:
+            if is_clean:
+                parts = {f"/{at}": jobs for at, jobs in enumerate(of_portions)}
+                found = {host: part for host, part in of_rest.items() if part is not None}
+                runs = dict(rolled.runs)
+            else:
+                rolled = None
     if rolled is None:
         found = dict(query.scan.map(work, columns))
-    runs = {host: part.runs for host, part in found.items()}
+    runs |= {host: part.runs for host, part in found.items()}
     shared = [part.shared for part in found.values() if part.shared is not None]
-    parts = {host: part.jobs for host, part in found.items()}
-    if rolled is not None:
-        runs |= rolled.runs
-        for at, portion in enumerate(rolled.portions()):
-            parts[f"/{at}"] = jobs_of_parts(portion)
+    parts |= {host: part.jobs for host, part in found.items()}
     if over_hosts is OverHosts.NUMBERED:
         numbers = [part.job[(part.epoch == 0) & (part.job != 0)] for part in parts.values()]
         numbers += [np.unique(rows["job"]) for rows in shared]
@@ -104,23 +114,34 @@ def jobs_of_all_hosts(
     return combined_jobs(parts.values(), shared), runs
 
 
-def loads_of_all_hosts(query: "Query", slot: int) -> dict[str, HostLoad]:
-    """Return the load of each host as means over slots of so many seconds, or with 0 step by step."""
+def loads_of_all_hosts(query: "Query", slot: int, *, with_runs: bool) -> dict[str, HostLoad]:
+    """Return the load of each host as means over slots of so many seconds, or with 0 step by step.
+
+    Unless all runs are wanted, some between the first and the last may be left out.
+    """
     from sonar.analysis.combine import load_of_parts
     from sonar.analysis.summary import HALF_HOUR
-    from sonar.verbs.rolled import rolled_up
+    from sonar.verbs.rolled import CannotRollUpError, rolled_up
 
     selection = Selection(query.filter, query.window, query.nodes)
     columns = _columns(query, with_totals=False)
     work = partial(_load_of_host, selection, slot)
-    rolled = rolled_up(query, "load", selection, columns) if slot and slot % HALF_HOUR == 0 else None
+    rolled = None
+    if slot and slot % HALF_HOUR == 0:
+        rolled = rolled_up(query, "load", selection, columns, with_runs=with_runs)
     if rolled is not None:
-        of_rest, is_clean = query.scan.map_plans(work, columns, rolled.rest)
-        if is_clean:
-            series = {host: found for part in rolled.portions() for host, found in load_of_parts(part, slot).items()}
-            loads = {host: HostLoad(series.get(host), rolled.extents[host], runs) for host, runs in rolled.runs.items()}
-            loads |= {host: load for host, load in of_rest.items() if load is not None}
-            return {host: loads[host] for host in sorted(loads)}
+        try:
+            of_portions = rolled.each(query, partial(load_of_parts, slot=slot))
+            of_rest, is_clean = query.scan.map_plans(work, columns, rolled.rest)
+        except CannotRollUpError:
+            pass
+        else:
+            if is_clean:
+                series = {host: found for portion in of_portions for host, found in portion.items()}
+                extents = rolled.extents
+                loads = {host: HostLoad(series.get(host), extents[host], runs) for host, runs in rolled.runs.items()}
+                loads |= {host: load for host, load in of_rest.items() if load is not None}
+                return {host: loads[host] for host in sorted(loads)}
     return dict(query.scan.map(work, columns))
 
 

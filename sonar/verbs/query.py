@@ -45,10 +45,12 @@ class Query:
     window: Window
     now: int
     nodes: "NodeTable | None" = None  # capacities of the hosts (--config-file)
+    interval_s: int | None = None  # between two samples of a host, if it is stated
     has_node_file: bool = False  # a description of the nodes was given: what it leaves out is its mistake
     clusters: "Clusters | None" = None  # all clusters, for a verb that is about the site
     reports: "tuple[Path, ...]" = ()  # where the cluster's reports are: the first directory that has one counts
     where: "Expression | None" = None  # which rows are asked for (--query)
     sort: "tuple[SortKey, ...]" = ()  # in which order (--sort); by default the verb's own
     fields: frozenset[str] = frozenset()  # names of the fields that are printed, compared or sorted by
+    only_fields: bool = False  # nobody looks at other columns of the answer than those of these fields
     words: frozenset[str] = frozenset()  # control words of the format

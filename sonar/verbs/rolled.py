@@ -1,59 +1,158 @@
 """Jobs and load from summaries of days: of roll-ups where there are some, else made of many hosts' columns at once."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
     import numpy as np
 
     from sonar.analysis.combine import Part
+    from sonar.analysis.select import RecordFilter
     from sonar.analysis.summary import Details, Summaries
-    from sonar.columns.rollups import DayRollup
-    from sonar.read.columns import Identity
+    from sonar.read.columns import ColumnsFile, HostRows, Identity
     from sonar.read.plan import DayPlan, HostPlan
     from sonar.read.scan import Tables
     from sonar.verbs.partials import Selection
     from sonar.verbs.query import Query
 
-__all__ = ["RolledUp", "rolled_up"]
+__all__ = ["CannotRollUpError", "RolledUp", "rolled_up"]
+
+_R = TypeVar("_R")
 
 _HOSTS_AT_ONCE = 25
+_MOST_THREADS = 4
+_COST_ROLLED = 1 << 14  # of the summary of a host and day
 _COST = 1 << 18  # of the columns of a host and day, in bytes of text that cost as much
+
+
+_OfDays: TypeAlias = "tuple[tuple[Path, Identity, frozenset[str]], ...]"
+
+
+@dataclass(frozen=True, slots=True)
+class _Portion:
+    """Some hosts, and where the summaries of their days are: roll-ups, columns, and what was made of the log."""
+
+    verb: str
+    selection: "Selection"
+    columns: tuple[str, ...]
+    from_rollups: _OfDays
+    from_columns: _OfDays
+    made: "tuple[Part, ...]"
+    filters_rollups: bool
+    threads: int
+
+    @property
+    def cost(self) -> int:
+        """About how many bytes of text take as long."""
+        return sum(
+            each * len(hosts)
+            for each, days in ((_COST_ROLLED, self.from_rollups), (_COST, self.from_columns))
+            for *_, hosts in days
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome(Generic[_R]):
+    """What became of a portion, without the hosts that cannot be summarized; the runs of hosts in columns."""
+
+    result: _R
+    refused: frozenset[str]
+    runs: "dict[str, list[np.ndarray]]"
+
+
+class CannotRollUpError(Exception):
+    """A job has samples of users who are asked for, and of others, or files have been replaced."""
 
 
 @dataclass(frozen=True, slots=True)
 class RolledUp:
     """Summaries of the days of hosts; `rest` are hosts that cannot be summarized.
 
-    Of each host answered for: its runs in the window, and the first and last instant of its samples.
+    Of each host answered for: its runs in the window, and the first and last instant of its samples. Both are complete,
+    and `rest` too, when all portions have been worked on.
     """
 
-    parts: "list[Part]"
+    portions: tuple[_Portion, ...]
+    plans: "dict[str, HostPlan]"
     runs: "dict[str, np.ndarray]"
     extents: dict[str, tuple[int, int]]
     rest: "dict[str, HostPlan]"
 
-    def portions(self) -> "Iterator[list[Part]]":
-        """Yield the summaries of some hosts at a time, which bounds memory."""
-        from dataclasses import replace
+    def each(self, query: "Query", of_parts: "Callable[[list[Part]], _R]") -> "list[_R]":
+        """Return what a function makes of the summaries of each portion, of which it has its own list.
 
-        hosts = sorted(self.extents)
-        for at in range(0, len(hosts), _HOSTS_AT_ONCE):
-            portion = frozenset(hosts[at : at + _HOSTS_AT_ONCE])
-            yield [replace(part, hosts=part.hosts & portion) for part in self.parts if part.hosts & portion]
+        Raise CannotRollUpError if it cannot be made.
+        """
+        import numpy as np
+
+        cost = sum(portion.cost for portion in self.portions)
+        outcomes = list(query.scan.each(partial(_outcome, of_parts), self.portions, cost))
+        for outcome in outcomes:
+            for host, runs in outcome.runs.items():
+                self.runs[host] = np.sort(np.concatenate([self.runs[host], *runs]))
+            for host in outcome.refused:
+                self.rest[host] = self.plans[host]
+                del self.runs[host], self.extents[host]
+        return [outcome.result for outcome in outcomes]
 
 
-@dataclass(frozen=True, slots=True)
-class _Portion:
-    """Hosts whose columns of a day are read at once."""
+def _from_rollups(portion: _Portion) -> "list[Part]":
+    """Return what the roll-ups say; in threads if that is most of the work, for Arrow reads beside Python."""
+    from sonar.analysis.combine import Part
+    from sonar.columns.rollups import open_rollup
 
-    directory: "Path"
-    identity: "Identity"
-    hosts: tuple[str, ...]
+    records = portion.selection.records if portion.filters_rollups else None
+
+    def part(day: "tuple[Path, Identity, frozenset[str]]") -> Part:
+        directory, identity, hosts = day
+        rollup = open_rollup(directory, portion.verb, identity)
+        found = rollup.summaries(hosts, records) if rollup else None
+        if rollup is None or found is None:
+            raise CannotRollUpError
+        return Part(found, hosts, rollup.every)
+
+    if portion.threads < 2 or len(portion.from_rollups) < 2:
+        return list(map(part, portion.from_rollups))
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(portion.threads) as pool:
+        return list(pool.map(part, portion.from_rollups))
+
+
+def _outcome(of_parts: "Callable[[list[Part]], _R]", portion: _Portion) -> _Outcome[_R]:
+    from sonar.analysis.combine import Part
+    from sonar.analysis.summary import Details
+    from sonar.columns.rollups import portions_of
+    from sonar.read.columns import open_columns
+    from sonar.read.files import COLUMNS_NAME
+    from sonar.read.plan import ColumnsChangedError
+
+    parts = list(portion.made)
+    refused: set[str] = set()
+    runs: dict[str, list[np.ndarray]] = {}
+    try:
+        parts += _from_rollups(portion)
+        for directory, identity, hosts in portion.from_columns:
+            opened = open_columns(directory / COLUMNS_NAME, identity)
+            if opened is None:
+                raise CannotRollUpError
+            for some in portions_of(opened, [host for host in opened.facts.hosts if host in hosts]):
+                summaries, failed = _summarize(portion, opened, some, Details.EDGES)
+                refused.update(failed)
+                every = partial(_every, portion, opened)
+                for one in summaries:
+                    parts.append(Part(one, frozenset(one.extents), every))
+                    for host, of_host in one.runs.items():
+                        runs.setdefault(host, []).append(of_host)
+    except ColumnsChangedError:
+        raise CannotRollUpError from None
+    if refused:
+        parts = [replace(part, hosts=part.hosts - refused) for part in parts]
+    return _Outcome(of_parts(parts), frozenset(refused), runs)
 
 
 @dataclass(slots=True)
@@ -69,17 +168,56 @@ class _Host:
 class _Days:
     """Which days of which hosts are in roll-ups, and which in columns that have all of the log."""
 
-    rolled: "dict[Path, tuple[DayRollup, set[str]]]" = field(default_factory=dict)
-    columns: "dict[tuple[Path, Identity], list[str]]" = field(default_factory=dict)
+    rolled: "dict[tuple[Path, Identity], set[str]]" = field(default_factory=dict)
+    columns: "dict[tuple[Path, Identity], set[str]]" = field(default_factory=dict)
+    _known: "dict[tuple[Path, Identity], _Known | None]" = field(default_factory=dict)
+
+    def known(self, day: "DayPlan", verb: str | None, *, with_runs: bool) -> "_Known | None":
+        """Return what columns and the roll-up for a verb tell of a day; None if it has no columns."""
+        if day.columns is None:
+            return None
+        key = day.directory, day.columns
+        if key not in self._known:
+            self._known[key] = _known_of(*key, verb, with_runs=with_runs)
+        return self._known[key]
 
 
-def rolled_up(query: "Query", verb: str, selection: "Selection", columns: tuple[str, ...]) -> RolledUp | None:
-    """Return what summaries of days say about a question; None if there are no columns, or they do not answer it."""
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Where the rows of hosts are in the columns of a day, which hosts are in the roll-up, and runs if wanted."""
+
+    hosts: "Mapping[str, HostRows]"
+    rolled: "Collection[str]"
+    runs: "Mapping[str, np.ndarray] | None"
+
+
+def _known_of(directory: "Path", identity: "Identity", verb: str | None, *, with_runs: bool) -> _Known | None:
+    from sonar.columns.rollups import open_rollup, open_runs
+    from sonar.read.columns import facts_at
+    from sonar.read.files import COLUMNS_NAME
+
+    found = facts_at(directory / COLUMNS_NAME, identity)
+    if found is None:
+        return None
+    rollup = open_rollup(directory, verb, identity) if verb else None
+    runs = open_runs(directory, identity) if rollup and with_runs else None
+    if runs is None and with_runs:
+        rollup = None
+    return _Known(found[1].hosts, rollup.hosts if rollup else (), runs.time if runs else None)
+
+
+def rolled_up(
+    query: "Query", verb: str, selection: "Selection", columns: tuple[str, ...], *, with_runs: bool
+) -> RolledUp | None:
+    """Return what summaries of days say about a question; None if there are no columns, or they do not answer it.
+
+    Unless all runs are wanted, there are only the first and the last of those of a roll-up.
+    """
     import numpy as np
 
     from sonar.analysis.combine import Part
     from sonar.analysis.merge import TAIL_S
-    from sonar.read.plan import ColumnsChangedError, HostPlan
+    from sonar.read.plan import HostPlan
 
     if query.filter.exclude_system_processes:  # streams of groups may have such and others
         return None
@@ -94,14 +232,8 @@ def rolled_up(query: "Query", verb: str, selection: "Selection", columns: tuple[
         if selection.converts_gpu_memory(host):
             rest[host] = plan
         else:
-            hosts[host] = _look_at(plan, verb_rolled, selection, days)
-    parts = _of_rollups(query, days)
-    if parts is None:
-        return None
-    try:
-        parts += _of_columns(query, selection, verb, columns, days, hosts)
-    except ColumnsChangedError:
-        return None
+            hosts[host] = _look_at(plan, verb_rolled, selection, days, with_runs=with_runs)
+    parts: list[Part] = []
     live = {host: HostPlan(host, tuple(one.live), plans[host].limits) for host, one in hosts.items() if one.live}
     summaries, is_clean = query.scan.map_plans(partial(_summaries_of, selection, verb), columns, live)
     if not is_clean:  # samples of some host stood in the file of another
@@ -119,122 +251,92 @@ def rolled_up(query: "Query", verb: str, selection: "Selection", columns: tuple[
         elif of_parts:
             extents[host] = times[0], times[-1]
             runs[host] = np.concatenate([of_part for _, of_part in of_parts])
-    answered = frozenset(extents)
-    chosen = [Part(part.summaries, part.hosts & answered, part.every) for part in parts if part.hosts & answered]
-    if not chosen:
+    if not extents:
         return None
-    rolled = sum(len(wanted) for _, wanted in days.rolled.values())
+    rolled = sum(len(wanted) for wanted in days.rolled.values())
     samples = sum(len(plan.days) for plan in plans.values()) - rolled
     query.scan.way = f"roll-ups of {rolled} days of hosts, samples of {samples}"
-    return RolledUp(chosen, runs, extents, rest)
+    filters = verb_rolled is not None and _filters(query.filter)
+    threads = min(query.scan.jobs, _MOST_THREADS) if filters else 1
+    parts_of = _Portion(verb, selection, columns, (), (), tuple(parts), filters, threads)
+    return RolledUp(_portions(query, parts_of, sorted(extents), days), plans, runs, extents, rest)
+
+
+def _portions(query: "Query", whole: _Portion, hosts: list[str], days: _Days) -> tuple[_Portion, ...]:
+    """Return the summaries of some hosts at a time, which bounds memory and can be worked on by several processes."""
+    at_once = _HOSTS_AT_ONCE
+    if whole.filters_rollups:
+        at_once *= 8  # little is left of many
+    elif days.columns:
+        at_once = max(min(at_once, len(hosts) // (2 * query.scan.jobs)), 1)
+    portions = []
+    for at in range(0, len(hosts), at_once):
+        some = frozenset(hosts[at : at + at_once])
+        rolled, columns = (
+            tuple((*day, some.intersection(wanted)) for day, wanted in of_days.items() if not some.isdisjoint(wanted))
+            for of_days in (days.rolled, days.columns)
+        )
+        made = tuple(replace(part, hosts=part.hosts & some) for part in whole.made if part.hosts & some)
+        portions.append(replace(whole, from_rollups=rolled, from_columns=columns, made=made))
+    return tuple(portions)
+
+
+def _filters(records: "RecordFilter") -> bool:
+    """Return whether a filter is one that roll-ups of jobs can be put through."""
+    return bool(records.users is not None or records.exclude_users or records.jobs is not None or records.exclude_jobs)
 
 
 def _may_use_rollups(query: "Query", verb: str) -> bool:
     from sonar.analysis.select import DEFAULT_EXCLUSIONS
 
     records = query.filter
-    filters = records.users is not None or records.exclude_users or records.jobs is not None or records.exclude_jobs
-    if not query.scan.use_rollups or (filters and verb == "load"):
+    if not query.scan.use_rollups or (_filters(records) and verb == "load"):
         return False
     return records.commands is None and records.exclude_commands == DEFAULT_EXCLUSIONS[verb]
 
 
-def _of_rollups(query: "Query", days: _Days) -> "list[Part] | None":
-    """Return what the roll-ups say; None if a job has samples of users who are asked for, and of others."""
-    from sonar.analysis.combine import Part, filtered_summaries
-
-    parts = []
-    for rollup, wanted in days.rolled.values():
-        found = filtered_summaries(rollup.summaries, query.filter) if rollup.summaries.jobs else rollup.summaries
-        if found is None:
-            return None
-        parts.append(Part(found, frozenset(wanted), rollup.every))
-    return parts
-
-
-def _of_columns(
-    query: "Query",
-    selection: "Selection",
-    verb: str,
-    columns: tuple[str, ...],
-    days: _Days,
-    hosts: dict[str, _Host],
-) -> "list[Part]":
-    """Return summaries made of columns; notes extents and runs of each host, or that it has no summary."""
-    from sonar.analysis.combine import Part
+def _every(portion: _Portion, opened: "ColumnsFile", hosts: frozenset[str]) -> "Summaries":
+    """Return the summaries of some hosts in columns with all details."""
     from sonar.analysis.summary import Details
-    from sonar.columns.rollups import portions_of
-    from sonar.read.columns import open_columns
-    from sonar.read.files import COLUMNS_NAME
-    from sonar.read.plan import ColumnsChangedError
 
-    portions = []
-    for (directory, identity), wanted in days.columns.items():
-        opened = open_columns(directory / COLUMNS_NAME, identity)
-        if opened is None:
-            raise ColumnsChangedError
-        portions += [_Portion(directory, identity, portion) for portion in portions_of(opened, wanted)]
-    work = partial(_summarize, selection, verb, columns, Details.EDGES)
-    cost = _COST * sum(len(portion.hosts) for portion in portions)
-    parts = []
-    for portion, (summaries, refused) in zip(portions, query.scan.each(work, portions, cost), strict=True):
-        for found in summaries:
-            for host, extent in found.extents.items():
-                hosts[host].parts.append((extent, found.runs[host]))
-
-            def every(hosts: frozenset[str], portion: _Portion = portion) -> "Summaries":
-                asked = _Portion(portion.directory, portion.identity, tuple(sorted(hosts)))
-                (again,), _ = _summarize(selection, verb, columns, Details.ALL, asked)
-                return again
-
-            parts.append(Part(found, frozenset(found.extents), every))
-        for host in refused:
-            hosts[host].is_refused = True
-    return parts
+    (again,), _ = _summarize(portion, opened, tuple(sorted(hosts)), Details.ALL)
+    return again
 
 
 def _summarize(
-    selection: "Selection", verb: str, columns: tuple[str, ...], details: "Details", portion: _Portion
+    portion: _Portion, opened: "ColumnsFile", hosts: tuple[str, ...], details: "Details"
 ) -> "tuple[list[Summaries], list[str]]":
-    """Return summaries of the hosts of a portion, together if they all can be summarized, and those that cannot."""
+    """Return summaries of some hosts, together if they all can be summarized, and those that cannot."""
     from sonar.analysis.summary import summarized
-    from sonar.read.columns import open_columns
-    from sonar.read.files import COLUMNS_NAME
-    from sonar.read.plan import ColumnsChangedError
 
-    opened = open_columns(portion.directory / COLUMNS_NAME, portion.identity)
-    if opened is None:
-        raise ColumnsChangedError
-    samples = opened.samples(portion.hosts, columns)
-    found = summarized(samples, selection.records, selection.window, jobs=verb == "jobs", details=details)
+    samples = opened.samples(hosts, portion.columns)
+    records, window = portion.selection.records, portion.selection.window
+    found = summarized(samples, records, window, jobs=portion.verb == "jobs", details=details)
     if found is not None:
         return [found], []
-    if len(portion.hosts) == 1:
-        return [], list(portion.hosts)
+    if len(hosts) == 1:
+        return [], list(hosts)
     summaries, refused = [], []
-    for host in portion.hosts:
-        alone = _Portion(portion.directory, portion.identity, (host,))
-        of_host, failed = _summarize(selection, verb, columns, details, alone)
+    for host in hosts:
+        of_host, failed = _summarize(portion, opened, (host,), details)
         summaries += of_host
         refused += failed
     return summaries, refused
 
 
-def _look_at(plan: "HostPlan", verb: str | None, selection: "Selection", days: _Days) -> _Host:
+def _look_at(
+    plan: "HostPlan", verb: str | None, selection: "Selection", days: _Days, *, with_runs: bool
+) -> _Host:  # fmt: skip
     """Return which days of a host have to be read one by one, and what is known of the others, which are noted."""
-    from sonar.columns.rollups import open_rollup, open_runs
-    from sonar.read.columns import open_columns
-    from sonar.read.files import COLUMNS_NAME
+    import numpy as np
 
     found = _Host()
     first = max(plan.limits[0], selection.window.start)
     last = min(plan.limits[1], selection.window.end)
     for day in plan.days:
-        opened = None
-        if day.columns is not None and not day.texts and day.sources is None:
-            opened = open_columns(day.directory / COLUMNS_NAME, day.columns)
-        rows = opened.facts.hosts[plan.host] if opened else None
-        if rows is None or rows.source < 0 or day.columns is None:
+        known = days.known(day, verb, with_runs=with_runs)
+        rows = known.hosts[plan.host] if known and not day.texts and day.sources is None else None
+        if known is None or rows is None or rows.source < 0 or day.columns is None:
             found.live.append(day)
             continue
         if rows.latest < plan.limits[0] or rows.earliest > plan.limits[1]:
@@ -242,13 +344,13 @@ def _look_at(plan: "HostPlan", verb: str | None, selection: "Selection", days: _
         if rows.earliest < plan.limits[0] or rows.latest > plan.limits[1]:
             found.live.append(day)
             continue
-        rollup = open_rollup(day.directory, verb, day.columns) if verb else None
-        runs = open_runs(day.directory, day.columns) if rollup else None
-        if rollup and runs and plan.host in rollup.hosts and first <= rows.earliest and rows.latest <= last:
-            found.parts.append(((rows.earliest, rows.latest), runs.time[plan.host]))
-            days.rolled.setdefault(day.directory, (rollup, set()))[1].add(plan.host)
+        if plan.host in known.rolled and first <= rows.earliest and rows.latest <= last:
+            extent = rows.earliest, rows.latest
+            found.parts.append((extent, np.array(extent) if known.runs is None else known.runs[plan.host]))
+            days.rolled.setdefault((day.directory, day.columns), set()).add(plan.host)
         else:
-            days.columns.setdefault((day.directory, day.columns), []).append(plan.host)
+            found.parts.append(((rows.earliest, rows.latest), np.zeros(0, np.int64)))  # runs follow
+            days.columns.setdefault((day.directory, day.columns), set()).add(plan.host)
     return found
 
 

@@ -1,21 +1,31 @@
 """The verb uptime: when hosts and their GPUs were up and down."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sonar.errors import UsageError
 from sonar.times import MINUTE
 from sonar.verbs.declare import Field, Kind, Option, OptionType, Privacy, Result, Verb
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sonar.analysis.bounds import Bounds
     from sonar.analysis.select import RecordFilter
     from sonar.analysis.uptime import Probes
+    from sonar.columns.rollups import DayRuns
+    from sonar.read.columns import Facts, Identity
+    from sonar.read.plan import DayPlan, HostPlan
     from sonar.read.scan import Tables
     from sonar.verbs.query import Query
 
 __all__ = ["VERB"]
+
+_Day: TypeAlias = "tuple[Facts | None, DayRuns | None]"  # of the columns of a day, and the runs in them
+_Told: TypeAlias = "tuple[Probes, Bounds]"  # when a host was sampled, and the first and last instant of all records
 
 
 def run(query: "Query") -> Result:
@@ -25,9 +35,7 @@ def run(query: "Query") -> Result:
     from sonar.analysis.bounds import inferred_window
     from sonar.analysis.uptime import Period, periods
 
-    everything = query.filter.is_everything
-    columns = ("time", "gpufail") if everything else ("time", "gpufail", "user", "cmd", "job", "pid")
-    told = dict(query.scan.map(partial(_probes, None if everything else query.filter), columns))
+    told = _told(query)
     probes = {host: of_host for host, (of_host, _) in told.items()}
     start, end = inferred_window(query.window, [bounds for _, bounds in told.values()])
     cutoff_s = query.options["interval"] * MINUTE * 2
@@ -43,23 +51,91 @@ def run(query: "Query") -> Result:
     return Result(pa.table({name: [row[at] for row in found] for at, name in enumerate(names)}))
 
 
-def _probes(records: "RecordFilter | None", _host: str, tables: "Tables") -> "tuple[Probes, Bounds] | None":
-    """Return when a host was sampled, by the records that count, and the bounds of all; tables follow in time."""
-    import numpy as np
+def _told(query: "Query") -> "dict[str, _Told]":
+    """Return when each host was sampled, by the records that count, and its bounds: by roll-ups as far as they go."""
+    records = None if query.filter.is_everything else query.filter
+    columns = ("time", "gpufail", *(() if records is None else ("user", "cmd", "job", "pid")))
+    work = partial(_parts, records)
+    plans = query.scan.plans() if records is None and query.scan.use_rollups else None
+    if plans is not None:
+        days: dict[tuple[Path, Identity], _Day] = {}
+        of_runs = {host: _of_runs(plan, days) for host, plan in plans.items()}
+        live = {host: replace(plans[host], days=rest) for host, (_, rest) in of_runs.items() if rest}
+        of_live, is_clean = query.scan.map_plans(work, columns, live)
+        parts = {host: [*known, *(of_live.get(host) or ())] for host, (known, _) in of_runs.items()}
+        told = {host: _joined(of_host) for host, of_host in parts.items() if of_host}
+        # Where records of a host stand in the file of another, or days overlap, they are to be looked at together.
+        if is_clean and None not in told.values():
+            number = sum(len(known) for known, _ in of_runs.values())
+            query.scan.way = f"roll-ups of {number} days of hosts, samples of {sum(len(p.days) for p in live.values())}"
+            return {host: of_host for host, of_host in told.items() if of_host is not None}
+    return {host: whole for host, of_host in query.scan.map(work, columns) if (whole := _joined(of_host)) is not None}
 
-    from sonar.analysis.bounds import bounds_of, joined
+
+def _of_runs(
+    plan: "HostPlan", days: "dict[tuple[Path, Identity], _Day]"
+) -> "tuple[list[_Told], tuple[DayPlan, ...]]":  # fmt: skip
+    """Return what roll-ups tell of a host, and the days that they do not; `days` are those known so far."""
+    from sonar.analysis.uptime import probes_of_runs
+
+    known: list[_Told] = []
+    rest = []
+    first, last = plan.limits
+    for day in plan.days:
+        runs = None
+        if day.columns is not None and not day.texts and day.sources is None:
+            key = day.directory, day.columns
+            if key not in days:
+                days[key] = _day(*key)
+            facts, of_hosts = days[key]
+            rows = facts.hosts[plan.host] if facts else None
+            if rows is not None and (rows.latest < first or rows.earliest > last):
+                continue
+            if rows is not None and rows.source >= 0 and first <= rows.earliest and rows.latest <= last:
+                runs = of_hosts
+        if runs is None:
+            rest.append(day)
+        else:
+            time = runs.time[plan.host]
+            known.append((probes_of_runs(time, runs.failed[plan.host]), (int(time[0]), int(time[-1]))))
+    return known, tuple(rest)
+
+
+def _day(directory: "Path", identity: "Identity") -> "_Day":
+    from sonar.columns.rollups import open_runs
+    from sonar.read.columns import facts_at
+    from sonar.read.files import COLUMNS_NAME
+
+    found = facts_at(directory / COLUMNS_NAME, identity)
+    return found[1] if found else None, open_runs(directory, identity)
+
+
+def _parts(records: "RecordFilter | None", _host: str, tables: "Tables") -> "list[_Told] | None":
+    """Return when a host was sampled, table by table."""
+    from sonar.analysis.bounds import bounds_of
     from sonar.analysis.samples import samples_of
-    from sonar.analysis.uptime import Probes, probes_of
+    from sonar.analysis.uptime import probes_of
 
-    parts, bounds = [], []
+    parts = []
     for table in tables:
         samples = samples_of(table)
-        if of_table := bounds_of(samples):
-            bounds.append(of_table)
-            parts.append(probes_of(samples if records is None else samples.take(records.mask(samples))))
-    if not parts:
+        if bounds := bounds_of(samples):
+            parts.append((probes_of(samples if records is None else samples.take(records.mask(samples))), bounds))
+    return parts or None
+
+
+def _joined(parts: "list[_Told]") -> "_Told | None":
+    """Return parts of which each is later than the one before, when sorted, as one; None if they are not."""
+    import numpy as np
+
+    from sonar.analysis.bounds import joined
+    from sonar.analysis.uptime import Probes
+
+    parts = sorted(parts, key=lambda part: part[1])
+    if any(later[1][0] <= earlier[1][1] for earlier, later in pairwise(parts)):
         return None
-    return Probes(*(np.concatenate(part) for part in zip(*parts, strict=True))), joined(bounds)
+    probes, bounds = zip(*parts, strict=True)
+    return Probes(*(np.concatenate(column) for column in zip(*probes, strict=True))), joined(bounds)
 
 
 def _known_hosts(query: "Query", start: int, end: int) -> list[str]:
@@ -102,6 +178,7 @@ VERB = Verb(
     default_fields="all",
     run=run,
     privacy=Privacy.PUBLIC,
+    counts_everything=True,
     takes_config=True,
     everyone=True,
     check=check,

@@ -2,6 +2,7 @@
 
 /ping                      alive (answered before anything else, see sonar.serve.gate)
 /ready, /metrics           able to answer; counts for Prometheus
+/version, /api/v0/version  version and features
 /VERB, /api/v0/VERB        questions; see sonar.web.answers
 /api/v2/...                facts and series of clusters and nodes; see sonar.web.v2
 /openapi.json, /api        the description of all that
@@ -12,6 +13,7 @@
 """
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
@@ -19,7 +21,6 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
-import sonar
 from sonar import verbs
 from sonar.serve.passwords import Identity, Role
 from sonar.times import present
@@ -72,6 +73,7 @@ def application(site: "Site") -> "Starlette":
     for one in v2.PATHS:
         add(f"/api/v2{one.path}", partial(_v2, one.path), style=Style.JSON)
     add("/version", _version, needs=None)
+    add("/api/v0/version", _version_as_json, style=Style.JSON, needs=None)
     add("/metrics", _metrics, needs=Role.SUPPORT)
     add("/openapi.json", _openapi, style=Style.JSON, needs=None)
     add("/login", _login, style=Style.PAGE, needs=None, methods=("GET", "HEAD", "POST"))
@@ -149,7 +151,11 @@ async def _shared_page(page: Page, site: "Site", request: "Request", who: Identi
 
 
 async def _version(_site: "Site", _request: "Request", _who: Identity) -> Content:
-    return Content(f"sonalyzed {sonar.__version__}\n".encode())
+    return Content(f"{verbs.VERSION}\n".encode())
+
+
+async def _version_as_json(_site: "Site", _request: "Request", _who: Identity) -> Content:
+    return Content(json.dumps(f"{verbs.VERSION}\n").encode(), "application/json")
 
 
 async def _metrics(site: "Site", _request: "Request", _who: Identity) -> Content:

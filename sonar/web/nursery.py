@@ -54,6 +54,7 @@ _MODULES = (
     "sonar.audit.hours",
     "sonar.web.answers",
     "sonar.web.pages",
+    "sonar.web.v2",
 )
 _PACKAGES = ("sonar.analysis", "sonar.columns", "sonar.read", "sonar.render", "sonar.verbs")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import sonar
 from sonar import verbs
-from sonar.verbs.declare import Option, OptionType, Verb
+from sonar.verbs.declare import Option, OptionType, Reads, Verb
 from sonar.web.answers import ARROW
 
 __all__ = ["described", "document"]
@@ -55,8 +55,9 @@ def described() -> dict[str, Any]:
 
     paths: dict[str, Any] = {
         "/ping": _simple("Whether the server is alive", "ok", secured=False),
-        "/ready": _simple("Whether the server can answer", "", secured=False, media_type="application/json"),
-        "/version": _simple("Name and version of the server", f"sonalyzed {sonar.__version__}", secured=False),
+        "/ready": _simple("Whether the server can answer", "", secured=False, json_type="object"),
+        "/version": _simple("Version and features of the server", verbs.VERSION, secured=False),
+        "/api/v0/version": _simple("The same as a JSON string", verbs.VERSION, secured=False, json_type="string"),
         "/metrics": _simple("Counts in the text format of Prometheus", "", secured=True),
     }
     for name in verbs.NAMES:
@@ -114,7 +115,7 @@ def _operation(verb: Verb, *, as_json_string: bool) -> dict[str, Any]:
         "summary": verb.summary,
         "operationId": f"{'v0_' if as_json_string else ''}{verb.name}",
         "tags": ["questions of old clients, one JSON string" if as_json_string else "questions"],
-        "parameters": [_CLUSTER, *(_parameter(option, verb) for option in options)],
+        "parameters": ([] if verb.reads is Reads.SITE else [_CLUSTER]) + [_parameter(one, verb) for one in options],
         "responses": {
             "200": {"description": returns, "content": content},
             **errors(as_json=as_json_string),
@@ -137,12 +138,13 @@ def _parameter(option: Option, verb: Verb) -> dict[str, Any]:
     return made
 
 
-def _simple(summary: str, example: str, *, secured: bool, media_type: str = "text/plain") -> dict[str, Any]:
-    schema = {"type": "object" if media_type == "application/json" else "string"}
-    content = {media_type: {"schema": schema, **({"example": example} if example else {})}}
+def _simple(summary: str, example: str, *, secured: bool, json_type: str = "") -> dict[str, Any]:
+    media_type = "application/json" if json_type else "text/plain"
+    content = {media_type: {"schema": {"type": json_type or "string"}, **({"example": example} if example else {})}}
     responses: dict[str, Any] = {"200": {"description": "so it is", "content": content}}
     names = ("405", "503", *(("401", "403", "429") if secured else ()))
-    responses |= {name: {"description": _REASONS[name], "content": _TEXT_ERROR} for name in names}
+    refusal = {**_TEXT_ERROR, **(_JSON_ERROR if json_type else {})}
+    responses |= {name: {"description": _REASONS[name], "content": refusal} for name in names}
     return {
         "get": {
             "summary": summary,

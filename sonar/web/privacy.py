@@ -5,7 +5,7 @@ question is narrowed before it runs, so that no sum, count or error message is m
 that come back are looked at again. `sonar.web.questions.Asker` calls both around every verb, whoever the front is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -49,15 +49,14 @@ def narrowed(verb: Verb, given: Mapping[str, Sequence[str]], who: "Identity") ->
     return question
 
 
-def restricted(verb: Verb, result: Result, who: "Identity", *, aliases: Mapping[str, str]) -> Result:
-    """Return the answer without the rows that are not the asker's own, or about clusters of others."""
+def restricted(verb: Verb, result: Result, who: "Identity", clusters: Callable[[], Sequence[str]]) -> Result:
+    """Return the answer without the rows that are not the asker's own, or not about clusters that this one may see."""
     if verb.reads is Reads.SITE:
         import pyarrow as pa
 
         names: list[Any] = result.rows.column("name").to_pylist()
-        return replace(
-            result, rows=result.rows.filter(pa.array([who.may_ask(name, aliases) for name in names], pa.bool_()))
-        )
+        visible = set(clusters())
+        return replace(result, rows=result.rows.filter(pa.array([name in visible for name in names], pa.bool_())))
     own = who.accounts
     if own is None or verb.privacy in (Privacy.PUBLIC, Privacy.FILTERED):
         return result

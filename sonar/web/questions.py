@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from sonar import verbs
 from sonar.config.clusters import Clusters, UnknownClusterError
-from sonar.errors import UsageError
+from sonar.errors import SonarError, UsageError
 from sonar.names import ClusterName
+from sonar.serve.passwords import Role
 from sonar.verbs.declare import OptionType, Reads, Result, Verb
 from sonar.web.privacy import narrowed, restricted
 
@@ -55,15 +56,25 @@ class Asker:
 
     def cluster_names(self) -> list[ClusterName]:
         """Return the clusters that this one may ask about."""
-        aliases = self.clusters.aliases()
-        return [name for name in self.clusters.names() if self.who.may_ask(name, aliases)]
+        return [name for name in self.clusters.names() if self._may_ask(name)]
 
     def cluster(self, text: str) -> ClusterName:
         """Return the cluster of a name or alias; raise UnknownClusterError also for one that is somebody else's."""
         name = self.clusters.find(text)
-        if not self.who.may_ask(name, self.clusters.aliases()):
+        if not self._may_ask(name):
             raise UnknownClusterError(f"no cluster {text[:_LONGEST_NAME]!r}")
         return name
+
+    def _may_ask(self, name: ClusterName) -> bool:
+        """Return whether this one may know of a cluster: by the password file, and by its own description."""
+        if not self.who.may_ask(name, self.clusters.aliases()):
+            return False
+        if self.who.role is not Role.USER:
+            return True
+        try:
+            return self.clusters.describe(name).audience == "users"
+        except SonarError:  # who may is not known before it is mended
+            return False
 
     def reports_of(self, cluster: ClusterName) -> tuple[Path, ...]:
         """Return the directories of a cluster's reports that this one may read: see `sonar.report.audience`."""
@@ -81,17 +92,21 @@ class Asker:
         question = narrowed(verb, given, self.who)
         clusters = self.clusters
         data: Path | tuple[Path, ...] = ()
-        nodes = None
+        nodes = described = None
         reports: tuple[Path, ...] = ()
         if cluster is not None:
             data = clusters.data / cluster
-            nodes = clusters.nodes(cluster) if verb.takes_config else None
+            described = clusters.describe(cluster)
+            nodes = described.nodes or None if verb.takes_config else None
             reports = self.reports_of(cluster)
-        query, fmt = query_of(verb, question, data=data, nodes=nodes, clusters=clusters, reports=reports, now=self.now)
+        query, fmt = query_of(
+            verb, question, data=data, nodes=nodes, described=described, clusters=clusters, reports=reports,
+            now=self.now,
+        )  # fmt: skip
         if self.shared is not None and cluster is not None:
             query = replace(query, scan=self.shared.of(cluster, query))
         # Rows that are not to be seen go before anything else looks at rows: no count or order may tell of them.
-        result = restricted(verb, verb.run(query), self.who, aliases=clusters.aliases())
+        result = restricted(verb, verb.run(query), self.who, self.cluster_names)
         return Answered(verb, chosen(verb, result, query), fmt)
 
 

@@ -1,8 +1,8 @@
 """What the process that analyses come from keeps decoded, so that those that it forks have it: days asked for.
 
-Footers of columns and whole roll-ups of a day are read by the very functions that an analysis calls, which remember
-what they read by inode, time of change and size of the file; so what is kept of a file that has been replaced is never
-used. One day is read at a time, between two forks, the latest days first.
+What footers of columns say and whole roll-ups of a day are read by the very functions that an analysis calls, which
+remember what they read by inode, time of change and size of the file; so what is kept of a file that has been replaced
+is never used. One day is read at a time, between two forks, the latest days first.
 """
 
 import sys
@@ -51,17 +51,22 @@ class Resident:
 
     def read_one(self) -> None:
         """Read one of the days that are wanted."""
-        from sonar.columns.rollups import VERBS, open_rollup
-        from sonar.read.columns import COLUMNS_NAME, open_columns
+        from sonar.columns.rollups import VERBS, open_rollup, open_runs
+        from sonar.read.columns import COLUMNS_NAME, facts_at
 
         directory = next(iter(self._wanted))
         del self._wanted[directory]
-        columns = open_columns(directory / COLUMNS_NAME)
-        if columns is None:
+        found = facts_at(directory / COLUMNS_NAME)
+        if found is None:
             return
-        rollups = [open_rollup(directory, verb, columns.identity) for verb in VERBS]
-        self._kept[directory] = columns.identity
-        self.size += _size_of(columns.facts) + sum(_size_of(one) for one in rollups)
+        identity, facts = found
+        rollups = [open_rollup(directory, verb, identity) for verb in VERBS]
+        for rollup in rollups:
+            if rollup is not None:
+                rollup.keep()
+        runs = open_runs(directory, identity)
+        self._kept[directory] = identity
+        self.size += _size_of(facts) + sum(_size_of(one) for one in (*rollups, runs))
         if self.size > self.budget:
             self._is_full = True
             self._wanted.clear()

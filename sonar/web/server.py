@@ -52,6 +52,9 @@ def parser() -> argparse.ArgumentParser:
     who.add_argument("--allow-anonymous", action="store_true", help="let everybody ask")
     made.add_argument("--oidc", type=Path, metavar="FILE", help="another place where people log in, see sonalyzed(8)")
     made.add_argument("--session-key", type=Path, metavar="FILE", help="what signs cookies; made there if missing")
+    made.add_argument(
+        "--cache", type=Path, metavar="DIR", help="keep the last state of each cluster there over a restart"
+    )
     limits = made.add_argument_group("what questions may take")
     limits.add_argument("--queries", type=_count, default=2, metavar="N", help="run so many at a time (%(default)s)")
     limits.add_argument("--waiting", type=_count, default=64, metavar="N", help="let so many wait (%(default)s)")
@@ -95,6 +98,7 @@ def main(argv: Sequence[str]) -> int:
     if args.command_socket is not None:
         for_commands.append(socket_for_commands(args.command_socket))
     site.workers.start()
+    site.restore()
     try:
         return serve(
             application(site),
@@ -112,6 +116,7 @@ def main(argv: Sequence[str]) -> int:
         )
     finally:
         site.workers.stop()
+        site.snapshots.store()
 
 
 async def _beside(site: "Site", for_commands: "Sequence[socket.socket]") -> None:
@@ -127,6 +132,7 @@ def _site(args: argparse.Namespace, resident_bytes: int) -> "Site":
     from sonar.config.clusters import Clusters
     from sonar.serve.identities import Identities
     from sonar.web.site import Site
+    from sonar.web.snapshot_files import SnapshotFiles
     from sonar.web.workers import WorkLimits
 
     clusters = Clusters(
@@ -142,7 +148,10 @@ def _site(args: argparse.Namespace, resident_bytes: int) -> "Site":
         memory_bytes=args.query_memory,
         resident_bytes=resident_bytes,
     )
-    site = Site(clusters, identities, limits, args.site_pages and args.site_pages.absolute())
+    files = None if args.cache is None else SnapshotFiles(args.cache.absolute())
+    if files is not None:
+        files.prepare()
+    site = Site(clusters, identities, limits, args.site_pages and args.site_pages.absolute(), files=files)
     site.warn()
     if args.oidc is not None:
         from sonar.web.oidc import Provider

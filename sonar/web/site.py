@@ -14,7 +14,8 @@ from sonar.web.workers import Lane, Workers, WorkLimits
 if TYPE_CHECKING:
     from sonar.serve.identities import Identities
     from sonar.web.metrics import Metrics
-    from sonar.web.snapshots import Snapshots
+    from sonar.web.snapshot_files import SnapshotFiles
+    from sonar.web.snapshots import Maker, Snapshots
 
 __all__ = ["ANYBODY", "Site"]
 
@@ -46,6 +47,7 @@ class Site:
     site_pages: Path | None = None
     session_key: bytes = field(default_factory=lambda: secrets.token_bytes(32))
     provider: Provider | None = None
+    files: "SnapshotFiles | None" = None  # where snapshots are kept over a restart
     workers: Workers = field(init=False)
     metrics: "Metrics" = field(init=False)
     snapshots: "Snapshots" = field(init=False)
@@ -56,7 +58,11 @@ class Site:
 
         self.workers = Workers(self.limits)
         self.metrics = Metrics(self.workers)
-        self.snapshots = Snapshots(self.workers, self.clusters)
+        self.snapshots = Snapshots(self.workers, self.clusters, self.files)
+
+    def restore(self) -> None:
+        """Take up what many have looked at before a restart."""
+        self.snapshots.restore(_makers())
 
     async def ailment(self) -> str | None:
         """Return what is wrong with the server: why a question gets no right answer by a process; None if it does."""
@@ -68,9 +74,7 @@ class Site:
 
     async def keep_warm(self) -> None:
         """Keep what many will look at ready; until cancelled."""
-        from sonar.web.pages import PAGES
-
-        await self.snapshots.keep_warm([page.snapshot for page in PAGES if page.snapshot is not None])
+        await self.snapshots.keep_warm(_makers())
 
     def status(self) -> str:
         """Return one line for `systemctl status`."""
@@ -78,7 +82,7 @@ class Site:
         failed = sum(number for outcome, number in ended.items() if outcome not in ("answered", "cancelled"))
         nobody = self.identities is not None and self.identities.lets_nobody_in
         return (
-            f"{ended['answered']} questions answered, {failed} failed, {ended['cancelled']} given up by their askers, "
+            f"{ended['answered']} questions answered, {failed} failed, {ended['cancelled']} given up, "
             f"{sum(workers.running.values())} in progress, {sum(workers.waiting.values())} waiting"
             f"{'; nobody is let in: the password file has no users' if nobody else ''}"
         )
@@ -93,3 +97,9 @@ class Site:
         """Log what whoever keeps the file of users should be told."""
         if self.identities is not None and self.identities.warning:
             _log.warning("%s", self.identities.warning)
+
+
+def _makers() -> "list[Maker]":
+    from sonar.web.pages import PAGES
+
+    return [page.snapshot for page in PAGES if page.snapshot is not None]

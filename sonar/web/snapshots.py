@@ -1,8 +1,8 @@
 """What many people watch at the same time is computed once: the state of a cluster, for some seconds.
 
 A snapshot older than `FRESH_S` is given out while a new one is made, so that nobody waits, and everybody sees its age.
-Those that nobody watches are renewed in the background, seldom enough to take a small part of the machine.
-Nothing in a snapshot is about single persons: it is the same for all.
+Those that nobody watches are renewed in the background, seldom enough to take a small part of the machine. The last of
+each is kept on disk over a restart: see `sonar.web.snapshot_files`. A page shows of a snapshot what its reader may see.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from sonar.serve.passwords import Identity, Role
 from sonar.times import present
 from sonar.web.questions import Asker
 from sonar.web.shared import SharedScans
+from sonar.web.snapshot_files import SnapshotFiles
 from sonar.web.workers import Lane, Workers
 
 __all__ = ["FRESH_S", "Snapshots"]
@@ -31,6 +32,7 @@ _PAGE_FRESH_S = 10.0  # pages tell ages in minutes
 _WARM_S = 300.0  # what nobody looks at is made again after so long
 _LEAST_WARM_PAUSE = 40  # times what it took
 _WATCH_S = 10.0
+_STORE_S = 60.0  # what is on disk is older than what is in memory by no more
 _MOST_KEPT = 200
 _MOST_PAGES = 20  # of up to a megabyte
 
@@ -50,13 +52,16 @@ class _Kept:
 class Snapshots:
     """Keeps the last snapshot of each kind and cluster."""
 
-    def __init__(self, workers: Workers, clusters: Clusters) -> None:
+    def __init__(self, workers: Workers, clusters: Clusters, files: SnapshotFiles | None = None) -> None:
         self._workers = workers
         self._clusters = clusters
-        self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
+        self._files = files
+        self._stored: dict[tuple[str, ClusterName], float] = {}  # when what is on disk was made
+        self._trouble = ""  # why the last storing failed
+        self._kept: OrderedDict[tuple[str, ClusterName], _Kept] = OrderedDict()
         self._pages: OrderedDict[tuple[object, ...], _Kept] = OrderedDict()
         self._rendering: dict[tuple[object, ...], asyncio.Future[bytes]] = {}
-        self._making: dict[tuple[str, str], asyncio.Task[Any]] = {}
+        self._making: dict[tuple[str, ClusterName], asyncio.Task[Any]] = {}
 
     async def get(self, maker: Maker, cluster: ClusterName) -> Any:
         """Return the snapshot that `maker` makes of a cluster, at most some seconds old if anybody watches."""
@@ -71,9 +76,39 @@ class Snapshots:
         kept = self._kept.get(_key(maker, cluster))
         return kept.value if kept is not None else None
 
+    def restore(self, makers: Sequence[Maker]) -> None:
+        """Take up the snapshots that were kept on disk."""
+        if self._files is None:
+            return
+        with contextlib.suppress(OSError):
+            for cluster in self._clusters.names():
+                for maker in makers:
+                    key = _key(maker, cluster)
+                    if (found := self._files.read(*key)) is not None:
+                        value, age, took = found
+                        self._kept[key] = _kept(value, age, took)
+                        self._stored[key] = self._kept[key].made
+
+    def store(self) -> None:
+        """Keep on disk what is not there yet."""
+        if self._files is None:
+            return
+        trouble = ""
+        for key, kept in list(self._kept.items()):
+            if self._stored.get(key) != kept.made:
+                try:
+                    self._files.write(*key, kept.value, kept.took_s)
+                    self._stored[key] = kept.made
+                except (OSError, TypeError) as error:  # nobody's page depends on it
+                    trouble = f"the state of {key[1]} cannot be kept on disk: {error}"
+        if trouble and trouble != self._trouble:
+            _log.warning("%s", trouble)
+        self._trouble = trouble
+
     async def keep_warm(self, makers: Sequence[Maker]) -> None:
         """Make the snapshots of all clusters, and make them again now and then; until cancelled."""
-        due: dict[tuple[str, str], float] = {}
+        due: dict[tuple[str, ClusterName], float] = {}
+        to_store = 0.0
         while True:
             names: list[ClusterName] = []
             with contextlib.suppress(OSError):  # told by whoever asks
@@ -89,6 +124,9 @@ class Snapshots:
                         kept = self._kept.get(key)
                     took_s = kept.took_s if kept is not None else 0.0
                     due[key] = time.monotonic() + max(_WARM_S, _LEAST_WARM_PAUSE * took_s)
+            if time.monotonic() >= to_store:
+                to_store = time.monotonic() + _STORE_S
+                await asyncio.to_thread(self.store)
             await asyncio.sleep(_WATCH_S)
 
     def _begin(self, maker: Maker, cluster: ClusterName) -> asyncio.Task[Any]:
@@ -118,24 +156,27 @@ class Snapshots:
             while len(self._pages) > _MOST_PAGES:
                 self._pages.popitem(last=False)
 
-    async def _make(self, key: tuple[str, str], maker: Maker, cluster: ClusterName) -> Any:
+    async def _make(self, key: tuple[str, ClusterName], maker: Maker, cluster: ClusterName) -> Any:
         started = time.monotonic()
         value = await self._workers.value(Lane.SNAPSHOT, _made_of, maker, self._clusters, cluster, present())
-        took = time.monotonic() - started
-        self._kept[key] = _Kept(value, time.monotonic(), max(FRESH_S, _LEAST_PAUSE * took), took)
+        self._kept[key] = _kept(value, 0.0, time.monotonic() - started)
         self._kept.move_to_end(key)
         while len(self._kept) > _MOST_KEPT:
             self._kept.popitem(last=False)
         return value
 
-    def _made(self, key: tuple[str, str], task: "asyncio.Task[Any]") -> None:
+    def _made(self, key: tuple[str, ClusterName], task: "asyncio.Task[Any]") -> None:
         self._making.pop(key, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             level = logging.WARNING if isinstance(error, SonarError) else logging.ERROR
             _log.log(level, "the state of %s could not be computed: %s", key[1], error)
 
 
-def _key(maker: Maker, cluster: ClusterName) -> tuple[str, str]:
+def _kept(value: Any, age_s: float, took_s: float) -> _Kept:
+    return _Kept(value, time.monotonic() - age_s, max(FRESH_S, _LEAST_PAUSE * took_s), took_s)
+
+
+def _key(maker: Maker, cluster: ClusterName) -> tuple[str, ClusterName]:
     return f"{maker.__module__}.{maker.__qualname__}", cluster
 
 

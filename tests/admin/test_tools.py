@@ -37,11 +37,15 @@ def test_sonarctl_runs_a_tool_and_ends_as_it_does(site: Site) -> None:
         (["sonarctl"], "cluster"),
         (["sonarctl", "cluster"], "remove"),
         (["sonarctl", "cluster", "add"], "--title"),
+        (["sonarctl", "cluster", "remove"], "fox.example.org"),
+        (["sonarctl", "gaps", "--cluster"], "fox.example.org"),
+        (["sonarctl", "report"], "hourly"),
         (["sonalyze"], "uptime"),
         (["sonalyze", "jobs"], "--min-samples"),
     ],
 )
 def test_completion_offers_what_the_program_takes(site: Site, words: list[str], offered: str) -> None:
+    site.describe("[Cluster]\n")
     assert offered in site.run("sonarctl", "--complete", *words).stdout.splitlines()
 
 

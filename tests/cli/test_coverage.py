@@ -49,3 +49,16 @@ def test_group_adds_up_its_hosts(place: Path) -> None:
     argv = ("load", "--group", "--compact", "--daily", "--fmt=csv,cover", "--", "data.csv")
 
     assert answer(place, *argv) == "21,25,84,no\n"
+
+
+def test_a_stated_interval_goes_before_what_the_samples_tell(place: Path) -> None:
+    (place / "fox.conf").write_text("[Cluster]\nTitle=Fox\nSampleInterval=1min\n")
+    (place / "silent.conf").write_text("[Cluster]\nTitle=Fox\n")
+    jobs = ("jobs", "-u-", "--min-samples=1", "--fmt=csv,job,cover")
+    load = ("load", "--host=n1", "--compact", "--fmt=csv,time,cover")
+
+    # 9:10 to 10:05 are 56 runs at one a minute.
+    stated = answer(place, *jobs, "--config-file=fox.conf", "--", "data.csv")
+    assert stated == "9,1,1,1,100,yes\n7,3,7,56,12,no\n8,1,1,1,100,yes\n"
+    assert answer(place, *load, "--config-file=fox.conf", "--", "data.csv").splitlines()[0] == "09:00,7,60,11,no"
+    assert answer(place, *jobs, "--config-file=silent.conf", "--", "data.csv") == answer(place, *jobs, "--", "data.csv")

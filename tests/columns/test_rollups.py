@@ -33,6 +33,10 @@ QUESTIONS: list[tuple[str, dict[str, list[str]]]] = [
     ("load", {"weekly": ["true"], "compact": ["true"]}),
     ("load", {"half-daily": ["true"], "host": ["n[2-3]"]}),
     ("load", {"half-hourly": ["true"], "last": ["true"]}),
+    ("jobs", JOBS | {"fmt": ["csvnamed,job,start,end,seen,expected,jobm"]}),
+    ("load", {"fmt": ["csvnamed,datetime,cpu,seen,expected"], "half-hourly": ["true"]}),
+    ("uptime", {"interval": ["5"]}),
+    ("uptime", {"interval": ["20"], "only-down": ["true"], "host": ["n[1-2]"]}),
 ]
 
 

@@ -20,7 +20,7 @@ Aliases=fox fx
 SampleInterval=2min
 Features=uptime gpu slurm
 ExcludeUsers=root nobody
-Audience=public
+Audience=staff
 DefaultNodes=gpu-[1-2]
 
 [Node]
@@ -67,7 +67,7 @@ def test_description_is_read(tmp_path: Path) -> None:
     assert fox.sample_interval_s == 120
     assert fox.features == {"uptime", "gpu", "slurm"}
     assert fox.exclude_users == ("root", "nobody")
-    assert fox.audience == "public"
+    assert fox.audience == "staff"
     assert fox.default_nodes == ("gpu-[1-2]",)
     assert list(fox.nodes) == ["c1-5.fox", "c1-6.fox", "c2.fox", "gpu-1.fox"]
     assert fox.nodes["c1-6.fox"] == Node("c1-6.fox", "", 128, 512, cross_node_jobs=True)
@@ -137,7 +137,7 @@ def test_all_that_is_wrong_is_told_with_file_line_and_key(tmp_path: Path) -> Non
             f"{path}:2: Titel: unknown (did you mean Title?)",
             f"{path}:3: SampleInterval: 'soon' is no span of time such as 90s, 5min or 1h 30min",
             f"{path}:4: Features: 'tpu' is none of uptime, gpu, slurm",
-            f"{path}:5: Audience: 'all' is none of public, users, staff",
+            f"{path}:5: Audience: 'all' is none of users, staff",
             f"{path}: Policies: no policy 'deadwait' (did you mean deadweight?)",
             f"{path}: Aliases: bad cluster name '../x'",
             f"{path}:9: Hosts: Backward range 2-1 in host pattern 'n[2-1]'",

@@ -12,7 +12,6 @@ import pytest
 
 from sonar.ingest.canary import Canary
 from sonar.store.canary import canary_of, canary_tree, newest_canary
-from sonar.store.layout import Append
 from sonar.store.store import Store
 from sonar.times import HOUR
 
@@ -77,26 +76,19 @@ def test_the_files_of_two_hours_are_kept(tmp_path: Path) -> None:
     assert len(list(canary_tree(tmp_path).glob("*/*/*"))) <= 2
 
 
-def test_a_disk_that_hangs_is_no_health(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    gate = Gate(monkeypatch, "fdatasync", ".wal")
+@pytest.mark.parametrize(
+    ("call", "where", "said"),
+    [("fdatasync", ".wal", "not made durable"), ("open", "/.server/", "from the spool to the log")],
+    ids=["spool", "distributor"],
+)
+def test_a_disk_that_hangs_is_no_health(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, where: str, said: str
+) -> None:
+    gate = Gate(monkeypatch, call, where)
     store = Store(tmp_path)
-    canary = Canary(tmp_path, store, PATIENCE_S)
     try:
         with gate:
-            assert "not made durable" in str(asyncio.run(canary.ailment()))
-        assert asyncio.run(Canary(tmp_path, store, 30).ailment()) is None
-    finally:
-        store.close()
-
-
-def test_a_distributor_that_hangs_is_no_health(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    gate = Gate(monkeypatch, "open", "/c/")
-    store = Store(tmp_path)
-    canary = Canary(tmp_path, store, PATIENCE_S)
-    try:
-        with gate:
-            store.append_and_wait([Append("c/2024/03/01/h.csv", b"x\n")])
-            assert "from the spool to the log" in str(asyncio.run(canary.ailment()))
+            assert said in str(asyncio.run(Canary(tmp_path, store, PATIENCE_S).ailment()))
         assert asyncio.run(Canary(tmp_path, store, 30).ailment()) is None
     finally:
         store.close()

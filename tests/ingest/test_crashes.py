@@ -137,10 +137,13 @@ def test_parallel_posts_for_one_host_leave_whole_lines(infiltrate: Infiltrate) -
     lines = [b"v=1,time=2025-01-07T12:05:01Z,host=one,n=%d,pad=%s\n" % (n, b"x" * 3000) for n in range(200)]
     statuses: list[int] = []
 
-    def send(mine: list[bytes]) -> None:
-        statuses.extend(infiltrate.post_csv(line).status for line in mine)
+    together = threading.Barrier(len(lines))
 
-    threads = [threading.Thread(target=send, args=(lines[first::10],)) for first in range(10)]
+    def send(line: bytes) -> None:
+        together.wait()
+        statuses.append(infiltrate.post_csv(line).status)
+
+    threads = [threading.Thread(target=send, args=(line,)) for line in lines]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.ingest.conftest import CLUSTER, PASSWORD, Infiltrate, Starter
-from tests.ingest.test_old_endpoints import message
+from tests.ingest.test_kprox import message
 
 LINE = b"v=0.12.1,time=2025-01-07T12:05:01+01:00,host=c1-6,user=kim,cmd=lmp,job=998,cpu%=99.8\n"
 FILE = f"{CLUSTER}/2025/01/07/c1-6.csv"

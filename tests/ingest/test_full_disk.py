@@ -12,7 +12,7 @@ import pytest
 
 from sonar.store.ledger import server_intervals
 
-from tests.ingest.conftest import CLUSTER, Infiltrate, Starter
+from tests.ingest.conftest import CLUSTER, FOX, FOX_PASSWORD, Infiltrate, Starter
 
 SONALYZE = Path(__file__).resolve().parents[2] / "libexec" / "sonalyze"
 FILE = f"{CLUSTER}/2025/01/07/c1-6.csv"
@@ -158,9 +158,27 @@ def test_reserve_is_kept_for_what_is_there_already(start: Starter, small_disk: P
     assert server.stored() == {FILE: body_of(1) + body_of(3)}
 
 
+def test_data_root_that_cannot_be_written_at_all(infiltrate: Infiltrate) -> None:
+    def largest_file(size: str) -> None:
+        subprocess.run(["prlimit", f"--pid={infiltrate.process.pid}", f"--fsize={size}:unlimited"], check=True)
+
+    assert infiltrate.post_csv(body_of(1)).status == 200
+    largest_file("0")
+    answer = infiltrate.post_csv(body_of(2))
+    assert (answer.status, answer.body, answer.headers["retry-after"]) == (503, b"cannot store: File too large", "60")
+    assert not ready(infiltrate)
+    assert ping(infiltrate) == 200
+    largest_file("unlimited")
+    until(lambda: ready(infiltrate))
+    assert infiltrate.post_csv(body_of(3)).status == 200
+
+    assert infiltrate.stop() == 0
+    assert infiltrate.stored() == {FILE: body_of(1) + body_of(3)}
+
+
 def test_what_cannot_be_distributed_waits_in_the_spool(infiltrate: Infiltrate) -> None:
     (infiltrate.data / "fox.example.org").write_text("a file where a directory must be")
-    fox = {"user": "fox.example.org", "password": "fence"}
+    fox = {"user": FOX, "password": FOX_PASSWORD}
 
     assert infiltrate.post_csv(body_of(1), "fox.example.org", **fox).status == 200
     until(lambda: not ready(infiltrate))

@@ -4,16 +4,15 @@ import gzip
 import json
 import socket
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.ingest.conftest import CLUSTER, PASSWORD, Infiltrate, basic
+from tests.ingest.conftest import CLUSTER, FOX, FOX_PASSWORD, PASSWORD, Infiltrate, basic
 
-OTHER = "fox.example.org"
 TIME = "2026-03-02T12:00:00+01:00"
 MAX_BODY = 200_000
 
@@ -112,7 +111,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Infiltrate]:
     """Serve all cases of the table; each looks only at what it has added itself."""
     scratch = tmp_path_factory.mktemp("matrix")
     passwords = scratch / "passwords"
-    passwords.write_text(f"{CLUSTER}:{PASSWORD}\n{OTHER}:fence\n")
+    passwords.write_text(f"{CLUSTER}:{PASSWORD}\n{FOX}:{FOX_PASSWORD}\n")
     passwords.chmod(0o600)
     aliases = scratch / "aliases.json"
     aliases.write_text(json.dumps([{"alias": "ml", "value": CLUSTER}]))
@@ -137,7 +136,7 @@ def test_faults_of_the_request(server: Infiltrate, place: Place) -> None:
     wrong = {"Content-Type": "application/json" if place.media == "text/csv" else "text/csv"}
     # Who guesses passwords is slowed down: each case guesses from elsewhere.
     source = f"127.0.{1 + list(PLACES.values()).index(place)}.1"
-    other_path, other_body = place.of(OTHER)
+    other_path, other_body = place.of(FOX)
     alias_path, alias_body = place.of("ml")
     for label, status, found in [
         ("GET", 405, server.request("GET", place.path).status),
@@ -241,11 +240,15 @@ def test_body_that_stops_coming_is_408(tmp_path: Path, password_file: Path) -> N
     options = ["--password-file", str(password_file), "--listen", "127.0.0.1:0", "--request-timeout", "0.3"]
     server = Infiltrate(tmp_path, *options)
     try:
-        for place in PLACES.values():
-            head = f"POST {place.path} HTTP/1.1\r\nHost: x\r\nAuthorization: {basic(CLUSTER, PASSWORD)}\r\n"
-            with closing(socket.create_connection(("127.0.0.1", server.port), timeout=60)) as stalled:
-                stalled.sendall(head.encode() + b"Content-Length: 9\r\n\r\n[")
-                assert stalled.recv(65536).startswith(b"HTTP/1.1 408 ")
+        with ExitStack() as stack:
+            stalled = {}
+            for name, place in PLACES.items():
+                connection = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+                stalled[name] = stack.enter_context(closing(connection))
+                head = f"POST {place.path} HTTP/1.1\r\nHost: x\r\nAuthorization: {basic(CLUSTER, PASSWORD)}\r\n"
+                connection.sendall(head.encode() + b"Content-Length: 9\r\n\r\n[")
+            for name, connection in stalled.items():
+                assert (name, connection.recv(65536)[:13]) == (name, b"HTTP/1.1 408 ")
     finally:
         server.stop()
     assert server.stored() == {}

@@ -1,11 +1,9 @@
-"""`/sysinfo`, `/add` and `/kprox`, and the options that say which day and which cluster."""
+"""`/sysinfo` and `/add`, and the options that say which day and which cluster."""
 
 import json
 from pathlib import Path
 
-import pytest
-
-from tests.ingest.conftest import CLUSTER, PASSWORD, Infiltrate, Starter
+from tests.ingest.conftest import CLUSTER, FOX, FOX_PASSWORD, Infiltrate, Starter
 
 TIME = "2025-01-07T00:00:02+01:00"
 SYSINFO = {"timestamp": TIME, "hostname": "c1-6", "description": "2x64 AMD EPYC", "cpu_cores": 128, "mem_gb": 503}
@@ -65,10 +63,10 @@ def test_only_known_clusters_where_the_operator_wants_it(start: Starter, tmp_pat
     server = start("--known-clusters")
     line = f"time={TIME},host=a,user=u\n".encode()
     assert server.post_csv(line).status == 200
-    answer = server.post_csv(line, "fox.example.org", user="fox.example.org", password="fence")
+    answer = server.post_csv(line, "fox.example.org", user=FOX, password=FOX_PASSWORD)
     assert (answer.status, answer.body) == (403, b"unknown cluster 'fox.example.org'")
     (server.data / "fox.example.org").mkdir()
-    assert server.post_csv(line, "fox.example.org", user="fox.example.org", password="fence").status == 200
+    assert server.post_csv(line, "fox.example.org", user=FOX, password=FOX_PASSWORD).status == 200
 
 
 def test_settings_file_says_what_no_option_says(start: Starter, tmp_path: Path) -> None:
@@ -80,64 +78,3 @@ def test_settings_file_says_what_no_option_says(start: Starter, tmp_path: Path) 
     assert server.post("/insert/test.sample", b"{}").status == 400
     server.stop()
     assert set(server.stored()) == {f"{CLUSTER}/2025/01/06/a.csv"}
-
-
-def message(kind: str = "sample", cluster: str = CLUSTER, user: str = CLUSTER, word: str = PASSWORD) -> bytes:
-    """Return a message as the sampler frames it for a proxy."""
-    attributes = {"time": "2026-03-02T12:00:00Z", "cluster": cluster, "jobs": [], "slurm_jobs": []}
-    data = json.dumps({"meta": {}, "data": {"type": kind, "attributes": attributes}}).encode() + b"\n"
-    control = (
-        f'\n{{"topic":"{cluster}.{kind}","key":"n1","client":"{cluster}/n1","sasl-user":"{user}", '
-        f'"sasl-password":"{word}","data-size":{len(data)}}}\n'
-    )
-    return control.encode() + data
-
-
-def test_messages_in_the_framing_of_a_proxy(start: Starter) -> None:
-    server = start("--kprox", "/proxy")
-    media = {"Content-Type": "application/octet-stream"}
-    fox = "fox.example.org"
-
-    def post(body: bytes) -> tuple[int, bytes, str | None]:
-        answer = server.post("/proxy", body, user=None, headers=media)
-        return answer.status, answer.body, answer.headers.get("x-sonar-dropped")
-
-    assert post(message() + message("job") + b"\n\n") == (200, b"", None)
-    assert post(b"") == post(b"\n\n") == (200, b"", None)
-    assert post(message(fox, fox, word="fence") + message(cluster=fox, user=fox, word="fence") + message())[::2] == (
-        200,
-        "1",
-    )
-    # Neither a wrong password nor another's cluster costs more than its own message.
-    wrong, others = message(word="wrong"), message(cluster=fox)
-    assert post(wrong + message() + others) == (200, b"", "2")
-    assert post(others) == (403, b"Upload not authorized", None)
-    assert post(message(user="nobody")) == (401, b"Bad credentials", None)
-    assert post(message(user="", word="")) == (401, b"Bad credentials", None)
-    assert post(message() + b"{}\n")[::2] == (200, "1")
-    for body, reason in {
-        b"{}": b"Trailing junk",
-        b"[]\n": b"Malformed control object",
-        b"nonsense\n": b"Malformed control object",
-        b'{"data-size":9}\n12345678': b"Out of bounds data length",
-        b'{"data-size":-1}\n': b"Out of bounds data length",
-        b'{"topic":"x"}\n': b"Out of bounds data length",
-    }.items():
-        assert post(body) == (400, reason, None)
-    assert server.post("/kprox", message(), user=None).status == 404
-    assert server.post("/proxy", message(), user=None, headers={"Content-Type": "application/json"}).status == 415
-
-    server.stop()
-    counts = {path: content.count(b"\n") for path, content in server.stored().items()}
-    assert counts == {
-        f"{CLUSTER}/2026/03/02/0+sample-n1.json": 4,  # the node is the message's key
-        f"{CLUSTER}/2026/03/02/0+job-slurm.json": 1,
-        f"{fox}/2026/03/02/0+sample-n1.json": 1,
-    }
-    assert PASSWORD not in server.log.read_text()
-
-
-@pytest.mark.parametrize("path", ["kprox", "x/y"])
-def test_place_of_the_framing_is_a_path(path: str, start: Starter) -> None:
-    with pytest.raises(AssertionError, match="want a path that begins with /"):
-        start("--kprox", path)

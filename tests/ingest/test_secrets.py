@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from tests.ingest.conftest import CLUSTER, Starter, basic
-from tests.ingest.test_old_endpoints import message
+from tests.ingest.test_kprox import message
 from tests.secret_watch import MARK
 
 SECRET = f"open-4711-{MARK}"

@@ -14,6 +14,23 @@ without_colon = printable.filter(lambda text: ":" not in text)
 white_space = st.text(" \t\r\n", max_size=3)
 
 
+@pytest.mark.parametrize(
+    ("text", "user", "password"),
+    [
+        ("frobnitz/fizzbuzz", "frobnitz", "fizzbuzz"),
+        ("frobnitz:fizzbuzz", "frobnitz", "fizzbuzz"),
+        ("grunge:dirge", "grunge", "dirge"),
+        (" grunge:dirge \r\n", "grunge", "dirge"),
+        ("user:pa/ss", "user", "pa/ss"),
+        ("user:pa:ss", "user", "pa:ss"),
+        ("a/b:c", "a/b", "c"),
+        ("user/pa/ss", "user", "pa/ss"),
+    ],
+)
+def test_identities_of_both_forms(text: str, user: str, password: str) -> None:
+    assert parse_identity(text) == Identity(user, password)
+
+
 @given(white_space, without_colon, printable, white_space)
 def test_first_colon_splits(before: str, user: str, password: str, after: str) -> None:
     assert parse_identity(f"{before}{user}:{password}{after}") == Identity(user, password)

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sonar.node.identity import parse_identity
 from sonar.node.legacy import is_of_old
 from sonar.node.readings import batches, parse_readings
 
@@ -126,13 +125,6 @@ def test_any_text_gives_records_with_what_must_be_there(text: str) -> None:
         assert {"version", "time", "host", "user", "cmd", "cluster", "cores"} <= set(one)
     for batch in batches(found.readings):
         json.loads(batch, parse_constant=pytest.fail)
-
-
-@pytest.mark.parametrize("text", ["frobnitz/fizzbuzz", "frobnitz:fizzbuzz", " grunge:dirge\n"])
-def test_identities_of_both_forms(text: str) -> None:
-    identity = parse_identity(text)
-    assert identity is not None
-    assert (identity.user, identity.password) in {("frobnitz", "fizzbuzz"), ("grunge", "dirge")}
 
 
 def test_plain_sender_posts_standard_input_to_the_url_as_it_is(tmp_path: Path, auth: Path) -> None:

@@ -126,15 +126,28 @@ def test_an_empty_set_of_gpus_is_none_where_samplers_leave_it_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tail", "gpus", "used"),
-    [("", 0, 0.0), (",101,50,10,9", 5, 0.0), (",0,0,0,0,77", 0, 77.0), ("," + "1" * 32 + ",0,0,0", UNKNOWN, 0.0)],
+    ("tail", "told"),
+    [
+        ("", {}),
+        (",101,50,10.5,9", {"gpus": 5, "gpu_pct": 50.0, "gpumem_pct": 10.5, "gpu_kib": 9.0}),
+        (",10,0,0,0,77", {"gpus": 2, "cputime_s": 77.0}),
+        ("," + "1" * 32 + ",0,0,0", {"gpus": UNKNOWN}),
+        (",0,0,0,0,0", {}),
+    ],
+    ids=["8", "12", "13", "unknown set", "no cards"],
 )
-def test_untagged_records_of_every_width(tail: str, gpus: int, used: float) -> None:
-    (row,), dropped = read(f"2023-06-01T10:00:00.75+00:00,n1,8,ann,42,py,12.5,1024{tail}\n")
+def test_untagged_records_of_every_width(tail: str, told: dict[str, Any]) -> None:
+    (row,), dropped = read(f"2023-06-01T12:00:00.75+02:00,n1,8,ann,42,py,12.5,1024{tail}\n")
+    (nothing,), _ = read(GOOD + "\n")
 
+    known = {"time": 1685613600, "version": "0.6.0", "host": "n1", "cores": 8, "user": "ann", "job": 42, "pid": 42}
     assert dropped == {}
-    assert (row["time"], row["version"], row["pid"], row["job"]) == (1685613600, "0.6.0", 42, 42)
-    assert (row["gpus"], row["cputime_s"]) == (gpus, used)
+    assert row == nothing | known | {"cmd": "py", "cpu_pct": 12.5, "cpu_kib": 1024.0} | told
+
+
+@pytest.mark.parametrize("tail", [",101", ",101,50,10", ",101,50,10,9,77,5"])
+def test_untagged_records_of_another_width_are_dropped(tail: str) -> None:
+    assert read(f"2023-06-01T10:00:00Z,n1,8,ann,42,py,12.5,1024{tail}\n") == ([], {"untagged-width": 1})
 
 
 @given(st.binary(max_size=400))

@@ -57,22 +57,32 @@ def test_without_hyperthreads_and_cards_the_description_is_shorter() -> None:
     assert cards == []
 
 
-@pytest.mark.parametrize("unit", ["GB", "GiB"])
-def test_an_old_object_is_read_from_its_text(unit: str) -> None:
-    nodes, cards, dropped = read(
-        {
-            "timestamp": "2024-03-01T00:00:00Z", "hostname": "n2", "cpu_cores": 56, "mem_gb": 251, "gpu_cards": 3,
-            "gpumem_gb": 33, "description": f"2x14 (hyperthreaded) Intel Xeon, 251 {unit}, 3x RTX 2080 @ 11{unit}",
-        }
-    )  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "build", "model", "cards"),
+    [
+        ("2x14 (hyperthreaded) Intel Xeon, 251 GB, 3x RTX 2080 @ 11GB", (2, 14, 2), "Intel Xeon", ("RTX 2080", 3)),
+        ("2x14 (hyperthreaded) Intel Xeon, 251 GiB, 3x RTX 2080 @ 11GiB", (2, 14, 2), "Intel Xeon", ("RTX 2080", 3)),
+        ("2x14 Intel Xeon, 251 GB, 3x RTX 2080 @ 11 GB", (2, 14, 1), "Intel Xeon", ("RTX 2080", 3)),
+        ("2x14 Intel Xeon, 251GiB, 3x RTX 2080 @ 11 GiB", (2, 14, 1), "Intel Xeon", ("RTX 2080", 3)),
+        ("2x64 AMD EPYC 7702 64-Core Processor, 503 GiB", (2, 64, 1), "AMD EPYC 7702 64-Core Processor", ("", 0)),
+        ("2x64 AMD EPYC 7702 64-Core Processor, 503 GB", (2, 64, 1), "AMD EPYC 7702 64-Core Processor", ("", 0)),
+        ("written by hand", (None, None, None), "", ("", 0)),
+    ],
+)
+def test_an_old_object_is_read_from_its_text(
+    text: str, build: tuple[int | None, ...], model: str, cards: tuple[str, int]
+) -> None:
+    known = {"timestamp": "2024-03-01T00:00:00Z", "hostname": "n2", "cpu_cores": 56, "mem_gb": 251}
+    for counted in ({}, {"gpu_cards": cards[1], "gpumem_gb": 11 * cards[1]}):
+        nodes, found, dropped = read(known | {"description": text} | counted)
 
-    (node,) = nodes
-    assert (node["sockets"], node["cores_per_socket"], node["threads_per_core"]) == (2, 14, 2)
-    assert (node["cpu_model"], node["cpu_cores"], node["memory_kib"]) == ("Intel Xeon", 56, 251 * GIB)
-    assert [(card["index"], card["model"], card["memory_kib"]) for card in cards] == [
-        (at, "RTX 2080", 11 * GIB) for at in range(3)
-    ]
-    assert not dropped
+        (node,) = nodes
+        assert (node["sockets"], node["cores_per_socket"], node["threads_per_core"]) == build
+        assert (node["cpu_model"], node["cpu_cores"], node["memory_kib"]) == (model, 56, 251 * GIB)
+        assert [(card["index"], card["model"], card["memory_kib"]) for card in found] == [
+            (at, cards[0], 11 * GIB) for at in range(cards[1])
+        ]
+        assert not dropped
 
 
 def test_an_old_object_may_list_its_cards() -> None:

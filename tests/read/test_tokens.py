@@ -68,6 +68,7 @@ TIMES = ["2026-03-03T00:03:32+00:00", "2026-02-30T00:00:00Z", "2024-02-29T00:00:
 TIMES += [
     "2026-03-03t00:03:32z",
     "2026-03-03T00:03:60-23:59",
+    "2026-03-03T00:03832Z",
     "2026-03-03T24:00:00Z",
     "2026-13-03T00:00:00Z",
     "2026-03-03",
@@ -80,7 +81,13 @@ SHARED = [b"v", b"time", b"host", b"cores"]
 OWN = [b"user", b"cmd", b"job", b"cpu%", b"gpus", b"cputime_sec", b"x", b"cax"]
 VALUES = {
     b"v": [b"0.9.0", b"0.10.1"],
-    b"time": [b"2026-03-03T00:03:32+00:00", b"2026-03-03T23:59:59Z", b"2026-03-03T24:00:00Z", b"2026-03-03T01:02:60Z"],
+    b"time": [
+        b"2026-03-03T00:03:32+00:00",
+        b"2026-03-03T23:59:59Z",
+        b"2026-03-03T24:00:00Z",
+        b"2026-03-03T01:02:60Z",
+        b"2026-03-03T01203:04Z",
+    ],
     b"host": [b"n1", b"a-host-of-seventeen.example.org", b""],
     b"cores": [b"8", b"128", b"x"],
     b"user": [b"ann", b"exactly8", b"exactly16-chars!", b"seventeen letters", b""],
@@ -218,6 +225,16 @@ def test_many_lines_of_a_few_layouts(data: st.DataObject) -> None:
     plain, fast = both(b"\n".join(lines) + b"\n", data.draw(st.sampled_from([KEPT, Tokenizer()])))
 
     assert fast == plain
+
+
+@pytest.mark.parametrize("at", range(25))
+def test_a_time_with_any_other_byte_in_it(at: int) -> None:
+    time = b"2026-03-03T00:03:32+00:00"
+    for byte in b"\0 /0289:;<?JTZ^tz+-.\xff":
+        changed = REAL[0].replace(time, time[:at] + bytes([byte]) + time[at + 1 :])
+        plain, fast = both(REAL[0] + b"\n" + changed, KEPT)
+
+        assert fast == plain
 
 
 def test_a_great_many_distinct_texts() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sonar.render.values import duration_text, number_text, texts_of
+from sonar.render.values import distinct, duration_text, number_text, texts_of
 from sonar.verbs.declare import Kind
 
 
@@ -87,3 +87,24 @@ def test_rounding_is_exact_and_half_away_from_zero(number: float) -> None:
 @given(st.integers(0, 10**9))
 def test_duration_of_a_column_is_that_of_one(seconds: int) -> None:
     assert printed(Kind.DURATION, [seconds]) == [duration_text(seconds)]
+
+
+_NUMBERS = st.lists(st.integers(-(10**6), 10**11) | st.integers(-100, 100), max_size=20)
+_FLOATS = st.lists(
+    st.floats(-1e4, 1e4) | st.sampled_from([0.0, -0.0, -0.5, 1e300, math.nan, 2.0**53]),
+    max_size=20,
+)
+_PRINTED = [kind for kind in Kind if kind not in (Kind.TEXT, Kind.WORDS, Kind.HOSTS, Kind.GPUS, Kind.HEX, Kind.BOOL)]
+
+
+@given(st.sampled_from(_PRINTED), st.one_of(_NUMBERS.map(pa.array), _FLOATS.map(pa.array)), st.booleans())
+def test_distinct_values_are_printed_as_those_of_all_rows(kind: Kind, column: Any, is_coded: bool) -> None:
+    column = column.cast(pa.int64() if column.type == pa.null() else column.type)
+    if pa.types.is_floating(column.type) and kind not in (Kind.FLOAT, Kind.CEIL, Kind.ROUND, Kind.TRUNC, Kind.INT):
+        column = pa.array([int(value) for value in column.to_pylist() if abs(value) < 1e11], pa.int64())
+    shown = column.dictionary_encode().slice(3) if is_coded else column
+
+    values, codes = distinct(shown, kind)
+
+    texts = texts_of(values, kind)
+    assert (texts if codes is None else texts.take(pa.array(codes))).to_pylist() == texts_of(shown, kind).to_pylist()

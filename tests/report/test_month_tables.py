@@ -152,6 +152,23 @@ def test_backtest_lists_who_would_have_been_reported_and_what_a_new_version_chan
     ]  # fmt: skip
 
 
+def test_a_cluster_of_the_server_is_named_by_its_name(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = Data(cluster, tmp_path)
+    window = data.options[-4:]
+    (tmp_path / "sonar.conf").write_text(f"[Paths]\nData={cluster.root}/data\nClusters={cluster.root}/clusters\n")
+    monkeypatch.setenv("SONAR_CONFIG", str(tmp_path / "sonar.conf"))
+
+    for asked in (["backtest", "cpuhog"], ["explain", "cpuhog", "--job", "99"], ["top-users"], ["downtime"]):
+        named = naicreport(tmp_path, *asked, "--cluster", planted.CLUSTER, *window).stdout
+        assert named == naicreport(tmp_path, *asked, *data.options).stdout
+        assert len(named) > 10
+    refused = naicreport(tmp_path, "top-users", "--cluster", planted.CLUSTER, *data.options, status=2).stderr
+    assert "--cluster and --data-dir do not go together" in refused
+    assert "no cluster 'nonesuch'" in naicreport(tmp_path, "downtime", "--cluster", "nonesuch", status=1).stderr
+
+
 def test_explain_says_how_a_job_fares(cluster: Cluster, tmp_path: Path) -> None:
     data = Data(cluster, tmp_path)
     jobs = {job.user: str(job.id) for job in cluster.events.jobs}

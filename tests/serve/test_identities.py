@@ -4,6 +4,7 @@ import asyncio
 import base64
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -41,17 +42,31 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_plain_passwords(file: Path) -> None:
-    file.write_text("# people\n\ngrunge:dirge\n  fuzz:fizz  \nbletch:blum:blam\n")
+PAIRS = {"grunge": "dirge", "fuzz": "fizz", "bletch": "blum"}
+
+
+@pytest.mark.parametrize("form", [str, cheap_hash], ids=["plain", "hashed"])
+def test_each_user_has_the_own_password_and_nobody_another(file: Path, form: Callable[[str], str]) -> None:
+    lines = [f"{user}:{form(password)}\n" for user, password in PAIRS.items()]
+    file.write_text("# people\n\n  " + "\n".join(lines))
     users = Identities.load(file)
 
+    tried = [
+        *PAIRS.items(),
+        *((user, word) for user in [*PAIRS, "nobody", ""] for word in [*PAIRS.values(), "dirg", ""]),
+    ]
+    for _ in range(2):  # the second time from memory
+        let_in = {pair for pair in tried if (found := users.check(*pair)) and found.name == pair[0]}
+        assert let_in == set(PAIRS.items())
+        assert not any(users.check(*pair) for pair in set(tried) - let_in)
     assert len(users) == 3
-    assert users.check("grunge", "dirge")
-    assert users.check("fuzz", "fizz")
-    assert users.check("bletch", "blum:blam")
-    assert not users.check("grunge", "fizz")
-    assert not users.check("nobody", "dirge")
-    assert not users.check("", "")
+
+
+def test_a_password_may_have_colons(file: Path) -> None:
+    file.write_text("bletch:blum:blam\n")
+
+    assert Identities.load(file).check("bletch", "blum:blam")
+    assert not Identities.load(file).check("bletch", "blum")
 
 
 def test_hashed_passwords(file: Path) -> None:

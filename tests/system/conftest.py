@@ -83,7 +83,8 @@ class Machine:
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a DESTDIR into which `make install PREFIX=/usr` has installed, from a wheelhouse and without a network.
+    """Return a DESTDIR into which `make install PREFIX=/usr EXTRAS=oidc` has installed, from a wheelhouse and without a
+    network.
 
     $SONAR_TEST_INSTALL names one that is there already, to save the time while working on the tests.
     """
@@ -91,10 +92,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return Path(again)
     destination = tmp_path_factory.mktemp("install")
     for command in (
-        ["make", "-s", "wheelhouse", "NO_DEPS=1"],
+        ["make", "-s", "wheelhouse", "NO_DEPS=1", "EXTRAS=oidc"],
         [
             *("unshare", "--net", "make", "-s", "install", "WHEELHOUSE=build/wheelhouse"),
-            *(f"DESTDIR={destination}", "PREFIX=/usr", "NO_DEPS=1"),
+            *(f"DESTDIR={destination}", "PREFIX=/usr", "NO_DEPS=1", "EXTRAS=oidc"),
         ],
     ):
         subprocess.run(command, cwd=TOP, check=True, timeout=900, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)

@@ -334,6 +334,7 @@ def test_status_shows_the_server_at_work(server: Machine) -> None:
 
     assert re.search(r"^sonar-infiltrate +active running", text, re.MULTILINE), text
     assert re.search(rf"^{CLUSTER} .* ago +\d+ ", text, re.MULTILINE), text
+    assert re.search(rf"^reports of {CLUSTER} +\w\w\w 20.*success$", text, re.MULTILINE), text
     (cluster,) = state["clusters"]
     assert cluster["records_an_hour"] >= 10_400
     assert cluster["nodes"] >= 2

@@ -20,6 +20,7 @@ from playwright.sync_api import Browser, sync_playwright
 from sonar.demo.history import write_config, write_history
 from sonar.serve.passwords import Hash
 
+from tests.secret_watch import MARK
 from tests.verbs.asking import envelope, put
 
 LIBEXEC = Path(__file__).resolve().parents[2] / "libexec"
@@ -28,10 +29,10 @@ FOX = "fox.example.org"
 CHROMIUM = "/usr/bin/chromium"
 # Names, passwords and what the password file says of them; `grete` has jobs in the generated history.
 PEOPLE = {
-    "ada": ("s3cret", "role=support"),
-    "root": ("t0p", "role=admin"),
-    "grete": ("gr3te", ""),
-    "fox": ("f0x", "role=support clusters=empty.example.org"),
+    "ada": (f"s3cret{MARK}", "role=support"),
+    "root": (f"t0p-{MARK}", "role=admin"),
+    "grete": (f"gr3te+{MARK}", ""),
+    "fox": (f"f0x {MARK}", "role=support clusters=empty.example.org"),
 }
 
 
@@ -50,18 +51,36 @@ class Server:
         path: str,
         *,
         method: str = "GET",
-        login: str | None = "ada:s3cret",
+        login: str | None = "ada",
         headers: dict[str, str] | None = None,
         body: str | None = None,
         decode: bool = True,
     ) -> urllib3.BaseHTTPResponse:
-        fields = {**(urllib3.make_headers(basic_auth=login) if login else {}), **(headers or {})}
+        """Make a request as somebody: see `credentials`."""
+        fields = {**({"authorization": basic(login)} if login else {}), **(headers or {})}
         return self.http.request(
             method, self.url + path, headers=fields, body=body, redirect=False, retries=False, decode_content=decode
         )
 
-    def ask(self, verb: str, *, login: str | None = "ada:s3cret", **parameters: str) -> urllib3.BaseHTTPResponse:
+    def ask(self, verb: str, *, login: str | None = "ada", **parameters: str) -> urllib3.BaseHTTPResponse:
         return self.get(f"/{verb}?{urlencode(parameters)}", login=login)
+
+
+def credentials(login: str) -> str:
+    """Return `NAME:PASSWORD` of one of PEOPLE; what has a colon is that already."""
+    return login if ":" in login else f"{login}:{PEOPLE[login][0]}"
+
+
+def basic(login: str) -> str:
+    """Return an Authorization header."""
+    return "Basic " + base64.b64encode(credentials(login).encode("latin-1")).decode()
+
+
+def auth_file(path: Path, login: str = "ada") -> Path:
+    """Write the credentials of somebody to a file that `--auth-file` may name."""
+    path.touch(0o600)
+    path.write_text(credentials(login) + "\n")
+    return path
 
 
 def passwords_file(path: Path) -> Path:
@@ -114,7 +133,7 @@ def running(root: Path, options: Sequence[str | Path], *, tls: bool = True) -> I
     assert "Traceback" not in told, told
     for name, (password, _) in PEOPLE.items():
         assert password not in told
-        assert base64.b64encode(f"{name}:{password}".encode()).decode() not in told
+        assert basic(name).removeprefix("Basic ") not in told
 
 
 @pytest.fixture(scope="session")

@@ -92,6 +92,6 @@ def test_v2_processes_and_clusters(open_server: Server) -> None:
 
 def test_v2_shows_a_user_only_own_processes(server: Server) -> None:
     for path in ("/demo/processes", "/demo/processes/timeseries", "/demo/processes/gpu"):
-        answer = server.get(V2 + path, login="grete:gr3te")
+        answer = server.get(V2 + path, login="grete")
         users = {process["user"] for own in json.loads(answer.data).values() for process in own}
         assert users <= {"grete"}

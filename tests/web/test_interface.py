@@ -14,12 +14,12 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pytest
 
-from tests.web.conftest import CLUSTER, Server, running
+from tests.web.conftest import CLUSTER, Server, basic, running
 
 ARROW = "application/vnd.apache.arrow.stream"
 
 
-def jobs(server: Server, accept: str, fmt: str = "job,user,start,cpu-avg", login: str = "ada:s3cret"):  # type: ignore[no-untyped-def]
+def jobs(server: Server, accept: str, fmt: str = "job,user,start,cpu-avg", login: str = "ada"):  # type: ignore[no-untyped-def]
     path = f"/jobs?cluster=demo&user=-&from=3d&to=1d&fmt={fmt}"
     return server.get(path, headers={"accept": accept}, login=login)
 
@@ -97,7 +97,7 @@ def test_ready_and_metrics(server: Server) -> None:
     assert "sonalyzed_tasks_running" in text
     assert "process_resident_memory_bytes" in text
     assert server.get("/metrics", login=None).status == 401
-    assert server.get("/metrics", login="grete:gr3te").status == 403
+    assert server.get("/metrics", login="grete").status == 403
 
 
 def test_a_body_of_a_get_is_ignored_whatever_it_is(small: Server) -> None:
@@ -143,8 +143,7 @@ def raw_request(server: Server, path: str) -> socket.socket:
     assert parts.hostname
     assert parts.port
     connection = socket.create_connection((parts.hostname, parts.port))
-    secret = "YWRhOnMzY3JldA=="
-    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {secret}\r\n\r\n".encode())
+    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: {basic('ada')}\r\n\r\n".encode())
     return connection
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.verbs.asking import ask
-from tests.web.conftest import FOX, LIBEXEC, Server
+from tests.web.conftest import FOX, LIBEXEC, Server, auth_file
 
 WINDOW = {"from": "2024-03-01", "to": "2024-03-01"}
 VERBS = {
@@ -47,21 +47,21 @@ def test_accounts_of_others_are_for_support_only(fox: Server) -> None:
     def users(login: str, **more: str) -> str:
         return fox.ask("sacct", login=login, cluster=FOX, fmt="csv,User", **WINDOW, **more).data.decode()
 
-    assert users("ada:s3cret") == "grete\nada\n"
-    assert users("grete:gr3te") == "grete\n"
-    assert users("grete:gr3te", user="ada") == ""
-    assert users("grete:gr3te", job="8") == ""
+    assert users("ada") == "grete\nada\n"
+    assert users("grete") == "grete\n"
+    assert users("grete", user="ada") == ""
+    assert users("grete", job="8") == ""
 
 
 def test_clusters_and_reports_are_those_that_one_may_see(fox: Server) -> None:
     def text(login: str, verb: str, **parameters: str) -> str:
         return fox.ask(verb, login=login, **parameters).data.decode()
 
-    assert text("ada:s3cret", "cluster", fmt="csv,cluster,aliases") == f"empty.example.org,\n{FOX},fox\n"
-    assert text("fox:f0x", "cluster", fmt="csv,cluster") == "empty.example.org\n"
+    assert text("ada", "cluster", fmt="csv,cluster,aliases") == f"empty.example.org,\n{FOX},fox\n"
+    assert text("fox", "cluster", fmt="csv,cluster") == "empty.example.org\n"
     report = {"cluster": "fox", "report-name": "r.json"}
-    assert text("root:t0p", "report", **report) == '["admin"]\n'
-    assert text("grete:gr3te", "report", **report) == '["login"]\n'
+    assert text("root", "report", **report) == '["admin"]\n'
+    assert text("grete", "report", **report) == '["login"]\n'
     for name in ("../admin/r.json", "x", ".", "%2e%2e"):
         assert fox.ask("report", cluster="fox", **{"report-name": name}).status == 400
 
@@ -71,13 +71,12 @@ def test_clusters_and_reports_are_those_that_one_may_see(fox: Server) -> None:
     [("spart", ["--cluster", "fox"]), ("cluster", []), ("version", []), ("node", ["--cluster", "fox"])],
 )
 def test_the_command_asks_the_server(fox: Server, tmp_path: Path, verb: str, argv: list[str]) -> None:
-    (tmp_path / "auth").write_text("ada:s3cret\n")
-    (tmp_path / "auth").chmod(0o600)
+    auth = auth_file(tmp_path / "auth")
     window = [] if verb in {"cluster", "version"} else [f"--{name}={value}" for name, value in WINDOW.items()]
 
     done = subprocess.run(
         [sys.executable, LIBEXEC / "sonalyze", verb, "--remote", fox.url, "--ca-file", fox.config / "ca.crt",
-         "--auth-file", tmp_path / "auth", *argv, *window],
+         "--auth-file", auth, *argv, *window],
         env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)}, capture_output=True, text=True, timeout=60,
         check=False,
     )  # fmt: skip

@@ -53,7 +53,7 @@ def build(context: Context) -> Mapping[str, Any]:
     bounds = asker.ask("metadata", cluster, {"from": [since]}).rows
     seen = {row["host"]: row["latest"] for row in bounds}
     begin = max(asker.now - int(since[:-1]) * DAY, min((row["earliest"] for row in bounds), default=0))
-    interval = max(asker.clusters.describe(cluster).sample_interval_s // MINUTE, 1)
+    interval = max(asker.clusters.describe(cluster).usual_interval_s // MINUTE, 1)
     given = {"from": [since], "interval": [str(interval)]}
     # Before the first sample of all the cluster was not watched: nobody was down.
     rows = [

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from sonar.hosts import expand
 from sonar.names import ClusterName
 from sonar.times import DAY, HOUR, MINUTE, minute_text
 from sonar.web.freshness import age_text, level_of
@@ -232,7 +233,7 @@ def _capacity(cores: int, mem_gb: int, cards: int, gpumem_gb: int) -> str:
 def build(context: Context) -> Mapping[str, Any]:
     """Return the nodes that are selected, in the order that is wanted."""
     now, state = context.asker.now, context.snapshot
-    expression, sort = context.get("select"), context.get("sort", "name")
+    expression, sort = context.get("select", _default_selection(context)), context.get("sort", "name")
     descending = context.get("order") == "desc"
     problem = ""
     try:
@@ -288,6 +289,12 @@ def build(context: Context) -> Mapping[str, Any]:
         "abbreviations": ABBREVIATIONS,
         "fields": FIELDS,
     }
+
+
+def _default_selection(context: Context) -> str:
+    """Return the expression for the nodes that the description of the cluster begins with."""
+    patterns = context.asker.clusters.describe(context.known_cluster).default_nodes
+    return " or ".join(name for pattern in patterns for name in expand(pattern, wildcards=True))
 
 
 def _rank(node: Mapping[str, Any], sort: str, *, descending: bool) -> tuple[bool, float]:

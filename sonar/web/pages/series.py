@@ -117,7 +117,7 @@ def _with_gaps(times: Sequence[int], start: int, end: int, step: int) -> list[in
 
 def _down(asker: Asker, cluster: ClusterName, hosts: Sequence[str], span: Range) -> list[list[int]]:
     """Return the times when the node was down."""
-    interval = max(asker.clusters.describe(cluster).sample_interval_s // MINUTE, 1)
+    interval = max(asker.clusters.describe(cluster).usual_interval_s // MINUTE, 1)
     given = {"from": [f"{span.days}d"], "host": list(hosts), "interval": [str(interval)], "only-down": ["true"]}
     rows = asker.ask("uptime", cluster, given).rows
     return [[row["start"], row["end"]] for row in rows if row["device"] == "host" and row["host"] in hosts]
