@@ -28,7 +28,7 @@ from tests.system.conftest import Machine
 
 pytestmark = pytest.mark.system
 
-STEP_S = float(os.environ.get("SONAR_TEST_DAY_STEP") or 0.2)
+STEP_S = float(os.environ.get("SONAR_TEST_DAY_STEP") or 0.1)
 CLUSTER = planted.CLUSTER
 FIRST = 14  # the day of the month on which most happens
 # Steps of five minutes between two runs.
@@ -162,9 +162,9 @@ def test_a_day_of_reports(day: Machine) -> None:
     begun, kills = time.monotonic(), 0
     while (step := int((time.monotonic() - begun) / STEP_S)) < DAY // (5 * MINUTE):
         set_time(day, planted.at(FIRST) + step * 5 * MINUTE)
-        if random.random() < 0.08:
+        if random.random() < 0.05:
             kills += kill_somebody(day)
-        time.sleep(max(STEP_S, 0.2))
+        time.sleep(max(STEP_S, 0.1))
     # The day is over: every job once more, undisturbed.
     set_time(day, planted.at(FIRST + 1))
     day("systemctl", "stop", *timers())
