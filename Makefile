@@ -63,9 +63,10 @@ bench: all  ## measure; prints the table that HACKING.md quotes
 # Coverage-guided, for so long each target of tests/fuzz.
 FUZZ_SECONDS ?= 90
 
-torture: all  ## an hour of it at most: 1,000 kills under load, 10,000 connections, long fuzzing (FUZZ_SECONDS=90)
+torture: all  ## an hour: 1,000 kills under load, 10,000 connections, a day of reports, long fuzzing (FUZZ_SECONDS=90 a target)
 	$(VENV_PYTHON) -m tests.ingest.torture 1000
 	$(VENV_PYTHON) bench/connections.py
+	SONAR_TEST_DAY=whole $(VENV_PYTHON) -m pytest -q -s --timeout=3600 tests/system/test_report_day.py
 	SONAR_FUZZ_EXAMPLES=20000 $(VENV_PYTHON) -m pytest -q --timeout=3000 tests/ingest/test_fuzz.py
 	.venv/bin/pip install --quiet --use-pep517 -e '.[fuzz]'
 	$(VENV_PYTHON) -m tests.fuzz --seconds $(FUZZ_SECONDS)

@@ -118,7 +118,8 @@ class _Vocabulary:
             joined = rows | coded
             if not part.hosts.issuperset(part.summaries.hosts):
                 keep = host >= 0
-                joined = {name: values[..., keep] for name, values in joined.items()}
+                if not keep.all():
+                    joined = {name: values[..., keep] for name, values in joined.items()}
             found.append(joined)
         return joined_columns(found) if found else {}
 
@@ -182,12 +183,10 @@ def jobs_of_parts(parts: Sequence[Part]) -> Jobs:
     wanted, of_heads, of_steps = np.split(group, np.cumsum([len(table["job"]) for table in of_tables[:2]]))
     goes_on = np.zeros(int(group.max()) + 1, bool)
     goes_on[wanted] = True
-    detailed = _jobs_of_details(
-        {name: values[goes_on[of_heads]] for name, values in heads.items()},
-        {name: values[..., goes_on[of_steps]] for name, values in steps.items()},
-        vocabulary,
-    )
-    return combined_jobs([found, detailed], ())
+    del parts, jobs, key, of_tables, group, of_stream  # months of them take much memory
+    heads = {name: values[goes_on[of_heads]] for name, values in (heads | {"of": of_heads}).items()}
+    steps = {name: values[..., goes_on[of_steps]] for name, values in (steps | {"of": of_steps}).items()}
+    return combined_jobs([found, _jobs_of_details(heads, steps, vocabulary)], ())
 
 
 def _jobs_alone(jobs: Columns, hosts: list[str], sets: "dict[str, pa.Array[Any]]") -> Jobs:
@@ -227,15 +226,10 @@ def _contributions(heads: Columns) -> tuple[Columns, np.ndarray]:
 
 
 def _jobs_of_details(heads: Columns, jobs: Columns, vocabulary: _Vocabulary) -> Jobs:
-    """Return a row for each job of which there are heads, or sums of other steps (`jobs`)."""
+    """Return a row for each job of which there are heads, or sums of other steps (`jobs`), by the number in `of`."""
     heads, counts = _contributions(heads)
-    of_stream = heads["job"] == 0
-    key = {name: heads[name] for name in ("host", "job", "epoch")}
-    key |= {name: np.where(of_stream, heads[name], 0).astype(np.int64) for name in STREAM_KEY[2:]}
-    names = ("host", *STREAM_KEY)
-    group = dense(*(np.concatenate([key[name], jobs[name].astype(np.int64)]) for name in names))
-    size = len(of_stream)
-    head_group, job_group = group[:size], group[size:]
+    head_group, job_group = heads["of"], jobs["of"]
+    group = np.concatenate([head_group, job_group])
     number = int(group.max()) + 1 if len(group) else 0
 
     # Steps to which heads add: their own part, and that of closed samples where there is one.
@@ -282,7 +276,7 @@ def _jobs_of_details(heads: Columns, jobs: Columns, vocabulary: _Vocabulary) -> 
     representative[group] = np.arange(len(group))
     rows = representative[present]
     whole_key = {
-        name: np.concatenate([key[name], jobs[name].astype(np.int64)])[rows] for name in ("host", "job", "epoch")
+        name: np.concatenate([heads[name], jobs[name].astype(np.int64)])[rows] for name in ("host", "job", "epoch")
     }
 
     counting = counts | ((heads["flags"] & CLOSED_STREAM) != 0)

@@ -125,7 +125,10 @@ def _numbered(place: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
         return at, at
     there = np.zeros(size, bool)
     there[place] = True
-    return np.cumsum(there, dtype=np.int32) - 1, np.flatnonzero(there)
+    at = np.flatnonzero(there)
+    number = np.empty(size, np.int32)  # of what does not occur whatever memory has
+    number[at] = np.arange(len(at))
+    return number, at
 
 
 def _streams(samples: Samples) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

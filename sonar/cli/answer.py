@@ -174,6 +174,7 @@ def _answer(asked: _Asked, out: TextIO) -> None:
         now=present(),
     )
     query = replace(query, only_fields=True)
+    _keep_memory()
     query.scan.jobs = work.jobs
     query.scan.use_columns, query.scan.use_rollups = work.uses_columns, work.uses_rollups
     for word in fmt.unknown:
@@ -194,6 +195,19 @@ def _answer(asked: _Asked, out: TextIO) -> None:
     fmt = replace(fmt, width=width(out))
     with paged(out) as page:
         write_result(verb, result, fmt, cast("TextIO", page))
+
+
+def _keep_memory() -> None:
+    """Let what arrays gave back be used again at once: the system would clear each page that it gives out anew.
+
+    That is a third of the time that days take from columns. Only the GNU C library knows how.
+    """
+    import ctypes
+
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for trim_or_mmap_threshold in (-1, -3):
+            mallopt(trim_or_mmap_threshold, 1 << 30)
 
 
 @contextmanager

@@ -182,14 +182,17 @@ def _marked(job: "np.ndarray", marks: "np.ndarray") -> "pa.Array[Any]":
     """Return job numbers with marks, as texts."""
     import numpy as np
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     from sonar.analysis.samples import dense
 
+    kernels: Any = pc
     codes = dense(job, marks)
     row = np.zeros(int(codes.max()) + 1 if len(codes) else 0, np.int64)
     row[codes] = np.arange(len(codes))
-    texts = [f"{number}{_MARKS[mark]}" for number, mark in zip(job[row].tolist(), marks[row].tolist(), strict=True)]
-    return _coded(pa.array(texts, pa.string()), codes)
+    mark_texts: Any = pa.array([_MARKS[mark] for mark in range(len(_MARKS))])
+    numbers: Any = pa.array(job[row]).cast(pa.string())
+    return _coded(kernels.binary_join_element_wise(numbers, mark_texts.take(pa.array(marks[row])), ""), codes)
 
 
 def _relative(

@@ -89,6 +89,8 @@ def _of_runs(
                 days[key] = _day(*key)
             facts, of_hosts = days[key]
             rows = facts.hosts[plan.host] if facts else None
+            if rows is not None and (rows.latest < first or rows.earliest > last):
+                continue
             if rows is not None and rows.source >= 0 and first <= rows.earliest and rows.latest <= last:
                 runs = of_hosts
         if runs is None:
