@@ -39,7 +39,7 @@ _RESIDENT = ("res", "resident memory", "GB", "mem_gb")
 
 
 # Fields that are made of what samples add to counters, for which summaries of days do not do.
-_FROM_TOTALS = frozenset({"read", "written"})
+_FROM_TOTALS = frozenset({"read", "written", "ReadGB", "WrittenGB"})
 
 # Columns by which rows are chosen and sorted, whatever is printed.
 _JUDGED = frozenset(
