@@ -141,7 +141,7 @@ install-venv: $(if $(WHEELHOUSE),,deps)
 	rm -rf "$(STAGE)" build/lib build/bdist.*
 	$(PYTHON) -m venv --without-pip $(WITH_SYSTEM) "$(STAGE)"
 	mkdir -p build && pip=$$(mktemp -d "$(CURDIR)/build/pip.XXXXXX") && trap 'rm -rf "$$pip"' EXIT && $(PYTHON) -m venv "$$pip" && \
-	  "$$pip/bin/pip" install --quiet $(PIP_SOURCE) --upgrade 'pip>=23' && \
+	  "$$pip/bin/pip" install --quiet $(PIP_SOURCE) 'pip>=23' && \
 	  "$$pip/bin/pip" --python "$(STAGE)/bin/python" install --quiet --no-compile --use-pep517 $(PIP_SOURCE) $(PIP_OPTIONS) '.$(if $(EXTRAS),[$(EXTRAS)])'
 	sed -i -e 's|^CONFIG: Final = .*|CONFIG: Final = Path("$(SYSCONFDIR)/sonar")  # the administrator'"'"'s|' \
 	  -e 's|^VENDOR: Final = .*|VENDOR: Final = Path("$(LIBDIR)")  # the package'"'"'s|' "$(STAGE)"/lib/python3*/site-packages/sonar/paths.py
@@ -211,7 +211,7 @@ deb-only:
 	release=$$(sed -n '1s|.*/\(venv-[^/]*\)/.*|\1|p' "$(DEB_LIBRARY)/package/libexec/sonarctl") && \
 	  for f in postinst prerm postrm; do sed "s|@UNITS@|$(ENABLED)|; s|@RESTARTED@|$(RESTARTED)|; s|@RELEASE@|$$release|" packaging/deb/$$f >"$(DEB_TREE)/DEBIAN/$$f"; chmod 0755 "$(DEB_TREE)/DEBIAN/$$f"; done
 	echo /etc/sonar/sonar.conf >"$(DEB_TREE)/DEBIAN/conffiles"
-	dpkg-deb --root-owner-group -Zzstd -z$(or $(DEB_LEVEL),3) --build "$(DEB_TREE)" "$(DEB_FILE)" >/dev/null
+	dpkg-deb --root-owner-group $(or $(DEB_COMPRESSION),-Zzstd -z3) --build "$(DEB_TREE)" "$(DEB_FILE)" >/dev/null
 	@echo "$(DEB_FILE)"
 
 rpm:  ## an RPM package in build/rpm, on EL 9

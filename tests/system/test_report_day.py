@@ -29,7 +29,7 @@ from tests.system.conftest import Machine
 pytestmark = pytest.mark.system
 
 WHOLE = os.environ.get("SONAR_TEST_DAY") == "whole"
-STEP_S = 1.0 if WHOLE else 0.2  # for five minutes of the day
+STEP_S = 1.0 if WHOLE else 0.1  # for five minutes of the day
 STEPS = DAY // (5 * MINUTE)
 CLUSTER = planted.CLUSTER
 FIRST = 14  # the day of the month on which most happens
@@ -175,7 +175,7 @@ def test_a_day_of_reports(day: Machine) -> None:
     while step < STEPS:
         now = planted.at(FIRST) + step * 5 * MINUTE
         set_time(day, now)
-        if random.random() < 0.08:
+        if random.random() < 0.05:
             kills += kill_somebody(day)
         time.sleep(STEP_S)
         if WHOLE:
