@@ -220,6 +220,7 @@ rpm:  ## an RPM package in build/rpm, on EL 9
 	rpmbuild --define "_topdir $(CURDIR)/build/rpm" --define "version_ $(VERSION)" -bb packaging/rpm/sonar-server.spec
 
 uninstall:  ## remove what install made; data and configuration stay
+	@! [ -z "$(DESTDIR)" ] || ! [ -d /run/systemd/system ] || systemctl list-units --all --plain --no-legend 'sonar-cluster@*.target' | cut -d' ' -f1 | xargs -r systemctl disable --now 2>/dev/null || true
 	@! [ -z "$(DESTDIR)" ] || ! [ -d /run/systemd/system ] || systemctl disable --now $(patsubst units/%,%,$(filter-out %@.service %@.timer %@.target %.slice,$(UNITS))) 2>/dev/null || true
 	rm -rf "$(DESTDIR)$(LIBDIR)" "$(DESTDIR)$(LIBEXECDIR)/sonar" "$(DESTDIR)$(PREFIX)/share/sonar-server"
 	for f in $(COMMANDS); do rm -f "$(DESTDIR)$(BINDIR)/$$f" "$(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$f" \
