@@ -63,9 +63,10 @@ bench: all  ## measure; prints the table that HACKING.md quotes
 # Coverage-guided, for so long each target of tests/fuzz.
 FUZZ_SECONDS ?= 90
 
-torture: all  ## an hour of it at most: 1,000 kills under load, 10,000 connections, long fuzzing (FUZZ_SECONDS=90)
+torture: all  ## an hour: 1,000 kills under load, 10,000 connections, a day of reports, long fuzzing (FUZZ_SECONDS=90 a target)
 	$(VENV_PYTHON) -m tests.ingest.torture 1000
 	$(VENV_PYTHON) bench/connections.py
+	SONAR_TEST_DAY=whole $(VENV_PYTHON) -m pytest -q -s --timeout=3600 tests/system/test_report_day.py
 	SONAR_FUZZ_EXAMPLES=20000 $(VENV_PYTHON) -m pytest -q --timeout=3000 tests/ingest/test_fuzz.py
 	.venv/bin/pip install --quiet --use-pep517 -e '.[fuzz]'
 	$(VENV_PYTHON) -m tests.fuzz --seconds $(FUZZ_SECONDS)
@@ -140,7 +141,7 @@ install-venv: $(if $(WHEELHOUSE),,deps)
 	rm -rf "$(STAGE)" build/lib build/bdist.*
 	$(PYTHON) -m venv --without-pip $(WITH_SYSTEM) "$(STAGE)"
 	mkdir -p build && pip=$$(mktemp -d "$(CURDIR)/build/pip.XXXXXX") && trap 'rm -rf "$$pip"' EXIT && $(PYTHON) -m venv "$$pip" && \
-	  "$$pip/bin/pip" install --quiet $(PIP_SOURCE) --upgrade 'pip>=23' && \
+	  "$$pip/bin/pip" install --quiet $(PIP_SOURCE) 'pip>=23' && \
 	  "$$pip/bin/pip" --python "$(STAGE)/bin/python" install --quiet --no-compile --use-pep517 $(PIP_SOURCE) $(PIP_OPTIONS) '.$(if $(EXTRAS),[$(EXTRAS)])'
 	sed -i -e 's|^CONFIG: Final = .*|CONFIG: Final = Path("$(SYSCONFDIR)/sonar")  # the administrator'"'"'s|' \
 	  -e 's|^VENDOR: Final = .*|VENDOR: Final = Path("$(LIBDIR)")  # the package'"'"'s|' "$(STAGE)"/lib/python3*/site-packages/sonar/paths.py
@@ -210,7 +211,7 @@ deb-only:
 	release=$$(sed -n '1s|.*/\(venv-[^/]*\)/.*|\1|p' "$(DEB_LIBRARY)/package/libexec/sonarctl") && \
 	  for f in postinst prerm postrm; do sed "s|@UNITS@|$(ENABLED)|; s|@RESTARTED@|$(RESTARTED)|; s|@RELEASE@|$$release|" packaging/deb/$$f >"$(DEB_TREE)/DEBIAN/$$f"; chmod 0755 "$(DEB_TREE)/DEBIAN/$$f"; done
 	echo /etc/sonar/sonar.conf >"$(DEB_TREE)/DEBIAN/conffiles"
-	dpkg-deb --root-owner-group -Zzstd -z$(or $(DEB_LEVEL),3) --build "$(DEB_TREE)" "$(DEB_FILE)" >/dev/null
+	dpkg-deb --root-owner-group $(or $(DEB_COMPRESSION),-Zzstd -z3) --build "$(DEB_TREE)" "$(DEB_FILE)" >/dev/null
 	@echo "$(DEB_FILE)"
 
 rpm:  ## an RPM package in build/rpm, on EL 9
@@ -219,6 +220,7 @@ rpm:  ## an RPM package in build/rpm, on EL 9
 	rpmbuild --define "_topdir $(CURDIR)/build/rpm" --define "version_ $(VERSION)" -bb packaging/rpm/sonar-server.spec
 
 uninstall:  ## remove what install made; data and configuration stay
+	@! [ -z "$(DESTDIR)" ] || ! [ -d /run/systemd/system ] || systemctl list-units --all --plain --no-legend 'sonar-cluster@*.target' | cut -d' ' -f1 | xargs -r systemctl disable --now 2>/dev/null || true
 	@! [ -z "$(DESTDIR)" ] || ! [ -d /run/systemd/system ] || systemctl disable --now $(patsubst units/%,%,$(filter-out %@.service %@.timer %@.target %.slice,$(UNITS))) 2>/dev/null || true
 	rm -rf "$(DESTDIR)$(LIBDIR)" "$(DESTDIR)$(LIBEXECDIR)/sonar" "$(DESTDIR)$(PREFIX)/share/sonar-server"
 	for f in $(COMMANDS); do rm -f "$(DESTDIR)$(BINDIR)/$$f" "$(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$f" \

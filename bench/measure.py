@@ -4,7 +4,7 @@ import os
 import statistics
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 __all__ = ["Cost", "measure", "table"]
@@ -22,10 +22,16 @@ class Cost:
     spread: float
 
 
-def measure(argv: Sequence[str | os.PathLike[str]], *, runs: int = RUNS) -> Cost:
-    """Run the command several times, its output thrown away, and return what it cost; it must exit with 0."""
+def measure(
+    argv: Sequence[str | os.PathLike[str]], *, runs: int = RUNS, before: Callable[[], None] = lambda: None
+) -> Cost:
+    """Run the command several times, its output thrown away, and return what it cost; it must exit with 0.
+
+    `before` is called before each run, and does not count.
+    """
     wall, cpu, peak = [], [], []
     for _ in range(runs):
+        before()
         began = time.perf_counter()
         process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)

@@ -5,7 +5,18 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-BENCHMARKS = ("startup", "history", "questions", "reports", "sonard", "ingest", "connections", "pages")
+BENCHMARKS = (
+    "startup",
+    "history",
+    "questions",
+    "served",
+    "scaling",
+    "reports",
+    "sonard",
+    "ingest",
+    "connections",
+    "pages",
+)
 
 for name in BENCHMARKS:
     subprocess.run([sys.executable, HERE / f"{name}.py"], check=True)

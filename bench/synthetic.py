@@ -1,6 +1,6 @@
 """A synthetic cluster as a log tree: tagged CSV as sonar 0.9 wrote it, about 200 bytes a record, always the same.
 
-    python bench/synthetic.py FOLDER HOSTS DAYS [WORKERS]
+    python bench/synthetic.py FOLDER HOSTS DAYS
 
 A sample every five minutes and some seconds; 40 % of the hosts have GPUs; 300 users, few of them busy; jobs of one to
 three commands whose lengths are log-normal. 31 records a sample, 9,000 a host and day.
@@ -8,14 +8,15 @@ three commands whose lengths are log-normal. 31 records a sample, 9,000 a host a
 
 import random
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-__all__ = ["FIRST_DAY", "SIZES", "host_name", "write_tree"]
+__all__ = ["FIRST_DAY", "SIZES", "host_name", "size_of", "write_tree", "written_days"]
 
 FIRST_DAY = datetime(2026, 3, 1, tzinfo=UTC)
-SIZES = {"small": (10, 7), "medium": (100, 30)}
+SIZES = {"small": (10, 7), "medium": (100, 30), "large": (1000, 30)}
 
 _COMMANDS = [
     f"{name}{n}" for name in ("python3.", "sim", "gmx_mpi", "R-", "lmp", "vasp_std", "orca", "java") for n in range(25)
@@ -33,63 +34,67 @@ class _Process:
         self.cputime = 0.0
 
 
+def size_of(name: str) -> tuple[int, int]:
+    """Return hosts and days of a size: of a name, or of a text such as `1000x3`."""
+    hosts, times, days = name.partition("x")
+    return (int(hosts), int(days)) if times else SIZES[name]
+
+
 def host_name(number: int) -> str:
     """Return the name of a host."""
     return f"c{number // 40 + 1}-{number % 40 + 1}.bench"
 
 
-def write_tree(folder: Path, hosts: int, days: int, workers: int = 2) -> None:
+def write_tree(folder: Path, hosts: int, days: int) -> None:
     """Write the tree of this size into a folder, unless it is there."""
     mark = folder / _DONE
-    if mark.exists():
-        return
-    for day in range(days):
-        _directory(folder, FIRST_DAY + timedelta(days=day)).mkdir(parents=True, exist_ok=True)
+    if not mark.exists():
+        for _ in written_days(folder, hosts, days):
+            pass
+        mark.touch()
+
+
+def written_days(folder: Path, hosts: int, days: int, workers: int = 2) -> Iterator[Path]:
+    """Write day by day, and yield the directory of each: whoever needs no more than columns may remove its text."""
+    state = [_Host(number) for number in range(hosts)]
     with ProcessPoolExecutor(workers) as pool:
-        list(pool.map(_write_host, [folder] * hosts, range(hosts), [days] * hosts))
-    mark.touch()
+        for number in range(days):
+            day = FIRST_DAY + timedelta(days=number)
+            directory = folder / f"{day:%Y/%m/%d}"
+            directory.mkdir(parents=True, exist_ok=True)
+            state = list(pool.map(_written, state, [directory] * hosts, [day] * hosts, chunksize=max(hosts // 20, 1)))
+            yield directory
 
 
-def _directory(folder: Path, day: datetime) -> Path:
-    return folder / f"{day:%Y/%m/%d}"
+class _Host:
+    """A host while the days go by: what runs on it, and when it is sampled next."""
+
+    def __init__(self, number: int) -> None:
+        self.rng = random.Random(number)
+        self.name, self.has_gpus = host_name(number), number % 5 < 2
+        self.running: list[_Process] = []
+        self.ids = 1000 + self.rng.randrange(1000)
+        self.start = FIRST_DAY.timestamp()
+        self.time = self.start + self.rng.randrange(300)
+        self.before = self.start - 300
 
 
-def _write_host(folder: Path, number: int, days: int) -> None:
-    rng = random.Random(number)
-    host, has_gpus = host_name(number), number % 5 < 2
-    start = FIRST_DAY.timestamp()
-    running: list[_Process] = []
-    ids = 1000 + rng.randrange(1000)
-    time, before = start + rng.randrange(300), start - 300
-    file, day = None, None
-    while True:
-        moment = datetime.fromtimestamp(time, UTC)
-        if moment >= FIRST_DAY + timedelta(days=days):
-            break
-        if moment.date() != day:
-            if file is not None:
-                file.close()
-            day = moment.date()
-            file = (_directory(folder, moment) / f"{host}.csv").open("w")
-        running = [process for process in running if process.end > time]
-        while len(running) < 31 and (len(running) < 28 or rng.random() < 0.5):
-            ids += rng.randrange(1, 40)
-            running += _job(rng, ids, time, has_gpus=has_gpus)
-            ids += 3
-        file.write(
-            "".join(
-                _lines(
-                    rng,
-                    running,
-                    f"v=0.9.0,time={moment:%Y-%m-%dT%H:%M:%S}+00:00,host={host},cores=64",
-                    int(time - before),
-                    int(time - start),
-                )
-            )
-        )
-        before, time = time, time + 300 + rng.randrange(1, 12)
-    if file is not None:
-        file.close()
+def _written(host: _Host, directory: Path, day: datetime) -> _Host:
+    """Write a day of a host, and return what it is like then."""
+    rng, end = host.rng, (day + timedelta(days=1)).timestamp()
+    with (directory / f"{host.name}.csv").open("w") as file:
+        while host.time < end:
+            host.running = [process for process in host.running if process.end > host.time]
+            while len(host.running) < 31 and (len(host.running) < 28 or rng.random() < 0.5):
+                host.ids += rng.randrange(1, 40)
+                host.running += _job(rng, host.ids, host.time, has_gpus=host.has_gpus)
+                host.ids += 3
+            moment = datetime.fromtimestamp(host.time, UTC)
+            prefix = f"v=0.9.0,time={moment:%Y-%m-%dT%H:%M:%S}+00:00,host={host.name},cores=64"
+            elapsed, uptime = int(host.time - host.before), int(host.time - host.start)
+            file.write("".join(_lines(rng, host.running, prefix, elapsed, uptime)))
+            host.before, host.time = host.time, host.time + 300 + rng.randrange(1, 12)
+    return host
 
 
 def _job(rng: random.Random, number: int, time: float, *, has_gpus: bool) -> list[_Process]:

@@ -14,7 +14,7 @@ from itertools import product
 
 from sonar.errors import SonarError
 
-__all__ = ["LARGEST_EXPANSION", "HostPatterns", "compress", "expand", "split_list"]
+__all__ = ["LARGEST_EXPANSION", "HostPatterns", "compress", "expand", "names_in", "split_list"]
 
 LARGEST_EXPANSION = 100_000
 _LARGEST_NUMBER = 2**32 - 1
@@ -109,6 +109,17 @@ def compress(names: Iterable[str]) -> str:
         text = numbers[0] if len(numbers) == 1 else f"[{','.join(_runs(numbers))}]"
         plain.append((tail, prefix, int(numbers[0]), suffix, ".".join((prefix + text + suffix, *tail))))
     return ",".join(text for *_key, text in sorted(plain))
+
+
+def names_in(text: str) -> list[str]:
+    """Return the names in a set that `compress` has written; what is no pattern is a name, odd as those of old logs."""
+    names: list[str] = []
+    for one in split_list(text):
+        try:
+            names += expand(one, wildcards=True)
+        except SonarError:
+            names.append(one)
+    return names
 
 
 def _same_width(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sonar.errors import SonarError
-from sonar.hosts import HostPatterns, compress, expand
+from sonar.hosts import HostPatterns, compress, expand, names_in
 
 _HOSTS = ["a1.x.no", "a2.x.no", "a1", "a10.x.no", "b1.y", "ml1-a.x", "a1.x", "n01.q", ""]
 
@@ -181,6 +181,16 @@ def test_expanding_a_compressed_set_gives_the_set_back(names: set[str]) -> None:
 
     assert len(expanded) == len(names)
     assert set(expanded) == names
+
+
+@pytest.mark.parametrize("odd", ["b*c", "c]", "", "d[x]", "n[1-9999999]", "e.*f..", "x" * 300])
+def test_names_that_are_no_patterns_stay_as_they_are(odd: str) -> None:
+    assert set(names_in(compress(["n1.fox", "n2.fox", odd]))) == {"n1.fox", "n2.fox", odd}
+
+
+@given(st.sets(st.text("a1[]*-.,", max_size=8), max_size=6))
+def test_names_of_any_kind_are_no_error(names: set[str]) -> None:
+    assert names_in(compress(names)) or not names
 
 
 @given(st.sets(_NAME, min_size=1, max_size=20), _NAME)

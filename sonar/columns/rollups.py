@@ -60,7 +60,7 @@ VERBS = tuple(_TABLES)
 
 _TEXTS = {"users": "user", "cmds": "cmd"}  # columns of texts, by their name as sets
 
-_PORTION_ROWS = 1 << 16  # of columns that are made into roll-ups at once
+_PORTION_ROWS = 1 << 18  # of columns that are summarized at once
 _HOSTS_AT_ONCE = 25  # in a row group
 
 
@@ -366,7 +366,7 @@ def _columns(table: "pa.Table", about: dict[str, Any]) -> "tuple[Columns, dict[s
     sets: dict[str, pa.Array[Any]] = {}
     for name, kind in about["types"].items():
         if name in about["constants"]:
-            columns[name] = np.full(len(table), about["constants"][name], kind)
+            columns[name] = np.broadcast_to(np.asarray(about["constants"][name], kind), len(table))
         else:
             columns[name] = table.column(name).to_numpy(zero_copy_only=False).astype(kind, copy=False)
     for name, of_set in _TEXTS.items():

@@ -211,9 +211,8 @@ def _whole(text: str) -> int | None:
 
 
 def _minutes(text: str) -> int | None:
-    """Return the seconds of a limit in minutes; None for a word such as UNLIMITED."""
-    minutes = _whole(text)
-    return None if minutes is None else minutes * 60
+    """Return the seconds of a limit in minutes; None for a word such as UNLIMITED, and for what comes to the same."""
+    return int(text) * 60 if _WHOLE.fullmatch(text) and len(text) <= 15 else None
 
 
 def _memory_of_node(values: Mapping[str, str]) -> float | None:

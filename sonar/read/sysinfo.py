@@ -5,6 +5,7 @@ Three forms are read: messages `{"meta": …, "data": {"type": "sysinfo", …}}`
 cards in the text of the description only. sonar-data(5) has the formats.
 """
 
+import math
 import re
 from base64 import b64decode
 from binascii import Error as Base64Error
@@ -60,6 +61,9 @@ def _message(value: Any, dropped: Counter[str]) -> tuple[dict[str, Any], list[di
     if not host:
         raise BadShapeError("missing-node")
     build = {name: whole_of(attributes, name) for name in ("sockets", "cores_per_socket", "threads_per_core")}
+    cpu_cores = math.prod(build.values())
+    if cpu_cores >= 1 << 63:
+        raise BadShapeError("bad-sockets")
     memory = number_of(attributes, "memory")
     cards = [_card(as_object(card)) for card in list_of(attributes, "cards")]
     node = {
@@ -68,7 +72,7 @@ def _message(value: Any, dropped: Counter[str]) -> tuple[dict[str, Any], list[di
         "version": version,
         **{name: text_of(attributes, name) for name in ("os_name", "os_release", "architecture", "cpu_model")},
         **build,
-        "cpu_cores": build["sockets"] * build["cores_per_socket"] * build["threads_per_core"],
+        "cpu_cores": cpu_cores,
         "memory_kib": memory,
         **_sums(cards),
         "description": _description(build, text_of(attributes, "cpu_model"), memory, cards),

@@ -41,31 +41,37 @@ def lines(columns: Sequence[CodedTexts], widths: Sequence[int]) -> Iterator[str]
         if column.width > width:
             cells[number] = pa.array([cut(text, width) for text in texts_in(column.texts)], pa.string())
             is_ascii = False  # of the ellipsis
+    character: Any = np.dtype(np.uint8 if is_ascii else np.uint32)
     table_of = _ascii_table if is_ascii else _table
     tables = [table_of(texts, width + _GAP) for texts, width in zip(cells, widths, strict=True)]
     trimmed = [_kernels.utf8_length(_kernels.utf8_rtrim_whitespace(texts)).to_numpy() for texts in cells]
-    ends = np.cumsum([width + _GAP for width in widths])
+    starts = np.cumsum([0, *(width + _GAP for width in widths)])
     encoding = "ascii" if is_ascii else "utf-32-le" if np.little_endian else "utf-32-be"
-    for start in range(0, len(columns[0].codes), _ROWS_AT_ONCE):
-        codes = [column.codes[start : start + _ROWS_AT_ONCE] for column in columns]
-        matrix = np.empty((len(codes[0]), ends[-1] + 1), tables[0].dtype)
-        length = np.zeros(len(codes[0]), np.int64)
-        for table, of_texts, at, end in zip(tables, trimmed, codes, ends, strict=True):
-            matrix[:, end - table.shape[1] : end] = table[at]
+    place = np.arange(starts[-1] + 1, dtype=np.int32)
+    for first in range(0, len(columns[0].codes), _ROWS_AT_ONCE):
+        codes = [column.codes[first : first + _ROWS_AT_ONCE] for column in columns]
+        matrix = np.empty((len(codes[0]), len(place)), character)
+        for table, at, start in zip(tables, codes, starts, strict=False):
+            # The cells of this column as items of one type: much faster than rows of characters.
+            offset = int(start) * character.itemsize
+            np.ndarray((len(at),), table.dtype, matrix, offset, (matrix.strides[0],))[:] = table[at]
+        length = np.zeros(len(matrix), np.int32)
+        for of_texts, at, start in zip(trimmed[::-1], codes[::-1], starts[-2::-1], strict=True):
             own = of_texts[at]
-            np.copyto(length, own + (end - table.shape[1]), where=own > 0)
+            np.copyto(length, own + start, where=(length == 0) & (own > 0), casting="same_kind")
+            if length.all():  # as by the last column, mostly
+                break
         matrix[np.arange(len(length)), length] = ord("\n")
-        yield matrix[np.arange(matrix.shape[1]) <= length[:, None]].tobytes().decode(encoding)
+        yield str(matrix[place <= length[:, None]].data, encoding)
 
 
 def _ascii_table(texts: Column, width: int) -> np.ndarray:
-    """Return the characters of each text, padded with blanks, as bytes."""
+    """Return each text, padded with blanks, as bytes."""
     padded: Any = _kernels.ascii_rpad(texts, width)
-    data: np.ndarray = np.frombuffer(padded.buffers()[2] or b"", np.uint8, len(texts) * width)
-    return data.reshape(len(texts), width)
+    table: np.ndarray = np.frombuffer(padded.buffers()[2] or b"", f"V{width}", len(texts))
+    return table
 
 
 def _table(texts: Column, width: int) -> np.ndarray:
-    """Return the same as numbers of any characters."""
-    padded = np.array([text.ljust(width) for text in texts_in(texts)], f"U{width}")
-    return padded.view(np.uint32).reshape(len(texts), width)
+    """Return the same as four bytes a character."""
+    return np.array([text.ljust(width) for text in texts_in(texts)], f"U{width}").view(f"V{4 * width}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sonar.errors import SonarError
-from sonar.hosts import expand
+from sonar.hosts import names_in
 from sonar.report.answers import FLAG, NODES, WINDOW, Answers, InProcess, answers_for
 from sonar.report.declare import CONFIG, DATA, FROM, NOW, SONALYZE, STATE_DIR, TO, Call, Report
 from sonar.report.jobstate import read_state
@@ -79,7 +79,7 @@ def _add_jobs(hosts: dict[str, _Host], answers: Answers, now: int, silent: froze
     question: dict[str, Sequence[str]] = {"user": ["-"], "fmt": ["json,host,user,classification,end"], WINDOW: ()}
     for row in answers.ask("jobs", question):
         end, is_live = _instant(row["end"]), int(row["classification"], 0) & 1
-        for host in expand(row["host"]):
+        for host in names_in(row["host"]):
             of_host = hosts.setdefault(host, _Host())
             for length in (RECENT, LONGER):
                 if (is_live and host not in silent) or end > now - length * MINUTE:

@@ -169,9 +169,9 @@ def _is_excepted(policy: Policy, one: Offence) -> bool:
 
 
 def _hosts(one: Offence) -> list[str]:
-    from sonar.hosts import expand
+    from sonar.hosts import names_in
 
-    return expand(one.host)
+    return names_in(one.host)
 
 
 def _per_user(policy: Policy, jobs: Sequence[Offence], everyone: "pa.Table") -> list[Offence]:

@@ -34,7 +34,12 @@ class Outcome:
 
 
 def run_rhythm(site: "Site", rhythm: str, *, dry_run: bool = False) -> Outcome:
-    """Run a rhythm, one of RHYTHMS. A dry run of notices tells nobody; it returns the messages."""
+    """Run a rhythm, one of RHYTHMS. A dry run of notices tells nobody; it returns the messages.
+
+    Of a new cluster, from which nothing has arrived yet, there is nothing to report.
+    """
+    if not any(site.data.glob("[0-9]*")):
+        return Outcome()
     return RHYTHMS[rhythm](site, dry_run)
 
 

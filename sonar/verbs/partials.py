@@ -8,8 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import numpy as np
 
     from sonar.analysis.bounds import Bounds
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
     from sonar.config.nodes import NodeTable
     from sonar.read.scan import Tables
     from sonar.verbs.query import Query, Window
-    from sonar.verbs.rolled import Portion
 
 __all__ = ["HostLoad", "Selection", "jobs_of_all_hosts", "loads_of_all_hosts", "summaries"]
 
@@ -67,6 +64,7 @@ def jobs_of_all_hosts(
     """
     import numpy as np
 
+    from sonar.analysis.combine import jobs_of_parts
     from sonar.analysis.jobs import OverHosts, combined_jobs
     from sonar.verbs.rolled import CannotRollUpError, rolled_up
 
@@ -80,16 +78,18 @@ def jobs_of_all_hosts(
     if not with_totals and over_hosts is not OverHosts.ALL:
         rolled = rolled_up(query, "jobs", selection, columns, with_runs=with_runs)
     if rolled is not None:
-        of_rest, is_clean = query.scan.map_plans(work, columns, rolled.rest)
         try:
-            parts = {f"/{at}": jobs for at, jobs in enumerate(rolled.each(query, _jobs_of_portion))} if is_clean else {}
+            of_portions = rolled.each(query, jobs_of_parts)
+            of_rest, is_clean = query.scan.map_plans(work, columns, rolled.rest)
         except CannotRollUpError:
-            is_clean = False
-        if is_clean:
-            found = {host: part for host, part in of_rest.items() if part is not None}
-            runs = dict(rolled.runs)
-        else:
             rolled = None
+        else:
+            if is_clean:
+                parts = {f"/{at}": jobs for at, jobs in enumerate(of_portions)}
+                found = {host: part for host, part in of_rest.items() if part is not None}
+                runs = dict(rolled.runs)
+            else:
+                rolled = None
     if rolled is None:
         found = dict(query.scan.map(work, columns))
     runs |= {host: part.runs for host, part in found.items()}
@@ -119,6 +119,7 @@ def loads_of_all_hosts(query: "Query", slot: int, *, with_runs: bool) -> dict[st
 
     Unless all runs are wanted, some between the first and the last may be left out.
     """
+    from sonar.analysis.combine import load_of_parts
     from sonar.analysis.summary import HALF_HOUR
     from sonar.verbs.rolled import CannotRollUpError, rolled_up
 
@@ -129,29 +130,19 @@ def loads_of_all_hosts(query: "Query", slot: int, *, with_runs: bool) -> dict[st
     if slot and slot % HALF_HOUR == 0:
         rolled = rolled_up(query, "load", selection, columns, with_runs=with_runs)
     if rolled is not None:
-        of_rest, is_clean = query.scan.map_plans(work, columns, rolled.rest)
         try:
-            of_portions = rolled.each(query, partial(_load_of_portion, slot)) if is_clean else None
+            of_portions = rolled.each(query, partial(load_of_parts, slot=slot))
+            of_rest, is_clean = query.scan.map_plans(work, columns, rolled.rest)
         except CannotRollUpError:
-            of_portions = None
-        if of_portions is not None:
-            series = {host: found for portion in of_portions for host, found in portion.items()}
-            loads = {host: HostLoad(series.get(host), rolled.extents[host], runs) for host, runs in rolled.runs.items()}
-            loads |= {host: load for host, load in of_rest.items() if load is not None}
-            return {host: loads[host] for host in sorted(loads)}
+            pass
+        else:
+            if is_clean:
+                series = {host: found for portion in of_portions for host, found in portion.items()}
+                extents = rolled.extents
+                loads = {host: HostLoad(series.get(host), extents[host], runs) for host, runs in rolled.runs.items()}
+                loads |= {host: load for host, load in of_rest.items() if load is not None}
+                return {host: loads[host] for host in sorted(loads)}
     return dict(query.scan.map(work, columns))
-
-
-def _jobs_of_portion(portion: "Portion") -> "Jobs":
-    from sonar.analysis.combine import jobs_of_parts
-
-    return jobs_of_parts(portion.parts())
-
-
-def _load_of_portion(slot: int, portion: "Portion") -> "Mapping[str, Series]":
-    from sonar.analysis.combine import load_of_parts
-
-    return load_of_parts(portion.parts(), slot)
 
 
 def _columns(query: "Query", *, with_totals: bool) -> tuple[str, ...]:
@@ -246,7 +237,7 @@ def summaries(
         return None
     found: list[Summaries] = []
     left = iter(tables)
-    first = list(islice(left, 2))
+    first = list(islice(left, 2 if alone else 0))
     details = Details.LACKING if alone and len(first) == 1 else Details.ALL
     for table in chain(first, left):
         samples = samples_of(table)

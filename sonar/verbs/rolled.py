@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -13,78 +13,146 @@ if TYPE_CHECKING:
     from sonar.analysis.combine import Part
     from sonar.analysis.select import RecordFilter
     from sonar.analysis.summary import Details, Summaries
-    from sonar.read.columns import HostRows, Identity
+    from sonar.read.columns import ColumnsFile, HostRows, Identity
     from sonar.read.plan import DayPlan, HostPlan
     from sonar.read.scan import Tables
     from sonar.verbs.partials import Selection
     from sonar.verbs.query import Query
 
-__all__ = ["CannotRollUpError", "Portion", "RolledUp", "rolled_up"]
+__all__ = ["CannotRollUpError", "RolledUp", "rolled_up"]
 
 _R = TypeVar("_R")
 
 _HOSTS_AT_ONCE = 25
+_MOST_THREADS = 4
 _COST_ROLLED = 1 << 14  # of the summary of a host and day
 _COST = 1 << 18  # of the columns of a host and day, in bytes of text that cost as much
 
 
+_OfDays: TypeAlias = "tuple[tuple[Path, Identity, frozenset[str]], ...]"
+
+
 @dataclass(frozen=True, slots=True)
-class Portion:
-    """Some hosts, and where the summaries of their days are: days of roll-ups, and parts made of samples."""
+class _Portion:
+    """Some hosts, and where the summaries of their days are: roll-ups, columns, and what was made of the log."""
 
     verb: str
-    records: "RecordFilter | None"  # what the roll-ups are to be filtered by
-    days: "tuple[tuple[Path, Identity, frozenset[str]], ...]"
+    selection: "Selection"
+    columns: tuple[str, ...]
+    from_rollups: _OfDays
+    from_columns: _OfDays
     made: "tuple[Part, ...]"
+    filters_rollups: bool
+    threads: int
 
-    def parts(self) -> "list[Part]":
-        """Return the summaries. Raise CannotRollUpError if they cannot be had."""
-        from sonar.analysis.combine import Part
-        from sonar.columns.rollups import open_rollup
-        from sonar.read.plan import ColumnsChangedError
+    @property
+    def cost(self) -> int:
+        """About how many bytes of text take as long."""
+        return sum(
+            each * len(hosts)
+            for each, days in ((_COST_ROLLED, self.from_rollups), (_COST, self.from_columns))
+            for *_, hosts in days
+        )
 
-        parts = list(self.made)
-        for directory, identity, hosts in self.days:
-            rollup = open_rollup(directory, self.verb, identity)
-            try:
-                found = rollup.summaries(hosts, self.records) if rollup else None
-            except ColumnsChangedError:
-                found = None
-            if rollup is None or found is None:
-                raise CannotRollUpError
-            parts.append(Part(found, hosts, rollup.every))
-        return parts
+
+@dataclass(frozen=True, slots=True)
+class _Outcome(Generic[_R]):
+    """What became of a portion, without the hosts that cannot be summarized; the runs of hosts in columns."""
+
+    result: _R
+    refused: frozenset[str]
+    runs: "dict[str, list[np.ndarray]]"
 
 
 class CannotRollUpError(Exception):
-    """A job has samples of users who are asked for, and of others, or roll-ups have been replaced."""
+    """A job has samples of users who are asked for, and of others, or files have been replaced."""
 
 
 @dataclass(frozen=True, slots=True)
 class RolledUp:
     """Summaries of the days of hosts; `rest` are hosts that cannot be summarized.
 
-    Of each host answered for: its runs in the window, and the first and last instant of its samples.
+    Of each host answered for: its runs in the window, and the first and last instant of its samples. Both are complete,
+    and `rest` too, when all portions have been worked on.
     """
 
-    portions: tuple[Portion, ...]
+    portions: tuple[_Portion, ...]
+    plans: "dict[str, HostPlan]"
     runs: "dict[str, np.ndarray]"
     extents: dict[str, tuple[int, int]]
     rest: "dict[str, HostPlan]"
 
-    def each(self, query: "Query", work: "Callable[[Portion], _R]") -> "list[_R]":
-        """Return what a function makes of each portion. Raise CannotRollUpError if it cannot be made."""
-        cost = _COST_ROLLED * sum(len(hosts) for portion in self.portions for *_, hosts in portion.days)
-        return list(query.scan.each(work, self.portions, cost))
+    def each(self, query: "Query", of_parts: "Callable[[list[Part]], _R]") -> "list[_R]":
+        """Return what a function makes of the summaries of each portion, of which it has its own list.
+
+        Raise CannotRollUpError if it cannot be made.
+        """
+        import numpy as np
+
+        cost = sum(portion.cost for portion in self.portions)
+        outcomes = list(query.scan.each(partial(_outcome, of_parts), self.portions, cost))
+        for outcome in outcomes:
+            for host, runs in outcome.runs.items():
+                self.runs[host] = np.sort(np.concatenate([self.runs[host], *runs]))
+            for host in outcome.refused:
+                self.rest[host] = self.plans[host]
+                del self.runs[host], self.extents[host]
+        return [outcome.result for outcome in outcomes]
 
 
-@dataclass(frozen=True, slots=True)
-class _Portion:
-    """Hosts whose columns of a day are read at once."""
+def _from_rollups(portion: _Portion) -> "list[Part]":
+    """Return what the roll-ups say; in threads if that is most of the work, for Arrow reads beside Python."""
+    from sonar.analysis.combine import Part
+    from sonar.columns.rollups import open_rollup
 
-    directory: "Path"
-    identity: "Identity"
-    hosts: tuple[str, ...]
+    records = portion.selection.records if portion.filters_rollups else None
+
+    def part(day: "tuple[Path, Identity, frozenset[str]]") -> Part:
+        directory, identity, hosts = day
+        rollup = open_rollup(directory, portion.verb, identity)
+        found = rollup.summaries(hosts, records) if rollup else None
+        if rollup is None or found is None:
+            raise CannotRollUpError
+        return Part(found, hosts, rollup.every)
+
+    if portion.threads < 2 or len(portion.from_rollups) < 2:
+        return list(map(part, portion.from_rollups))
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(portion.threads) as pool:
+        return list(pool.map(part, portion.from_rollups))
+
+
+def _outcome(of_parts: "Callable[[list[Part]], _R]", portion: _Portion) -> _Outcome[_R]:
+    from sonar.analysis.combine import Part
+    from sonar.analysis.summary import Details
+    from sonar.columns.rollups import portions_of
+    from sonar.read.columns import open_columns
+    from sonar.read.files import COLUMNS_NAME
+    from sonar.read.plan import ColumnsChangedError
+
+    parts = list(portion.made)
+    refused: set[str] = set()
+    runs: dict[str, list[np.ndarray]] = {}
+    try:
+        parts += _from_rollups(portion)
+        for directory, identity, hosts in portion.from_columns:
+            opened = open_columns(directory / COLUMNS_NAME, identity)
+            if opened is None:
+                raise CannotRollUpError
+            for some in portions_of(opened, [host for host in opened.facts.hosts if host in hosts]):
+                summaries, failed = _summarize(portion, opened, some, Details.EDGES)
+                refused.update(failed)
+                every = partial(_every, portion, opened)
+                for one in summaries:
+                    parts.append(Part(one, frozenset(one.extents), every))
+                    for host, of_host in one.runs.items():
+                        runs.setdefault(host, []).append(of_host)
+    except ColumnsChangedError:
+        raise CannotRollUpError from None
+    if refused:
+        parts = [replace(part, hosts=part.hosts - refused) for part in parts]
+    return _Outcome(of_parts(parts), frozenset(refused), runs)
 
 
 @dataclass(slots=True)
@@ -101,7 +169,7 @@ class _Days:
     """Which days of which hosts are in roll-ups, and which in columns that have all of the log."""
 
     rolled: "dict[tuple[Path, Identity], set[str]]" = field(default_factory=dict)
-    columns: "dict[tuple[Path, Identity], list[str]]" = field(default_factory=dict)
+    columns: "dict[tuple[Path, Identity], set[str]]" = field(default_factory=dict)
     _known: "dict[tuple[Path, Identity], _Known | None]" = field(default_factory=dict)
 
     def known(self, day: "DayPlan", verb: str | None, *, with_runs: bool) -> "_Known | None":
@@ -149,7 +217,7 @@ def rolled_up(
 
     from sonar.analysis.combine import Part
     from sonar.analysis.merge import TAIL_S
-    from sonar.read.plan import ColumnsChangedError, HostPlan
+    from sonar.read.plan import HostPlan
 
     if query.filter.exclude_system_processes:  # streams of groups may have such and others
         return None
@@ -165,10 +233,7 @@ def rolled_up(
             rest[host] = plan
         else:
             hosts[host] = _look_at(plan, verb_rolled, selection, days, with_runs=with_runs)
-    try:
-        parts = _of_columns(query, selection, verb, columns, days, hosts)
-    except ColumnsChangedError:
-        return None
+    parts: list[Part] = []
     live = {host: HostPlan(host, tuple(one.live), plans[host].limits) for host, one in hosts.items() if one.live}
     summaries, is_clean = query.scan.map_plans(partial(_summaries_of, selection, verb), columns, live)
     if not is_clean:  # samples of some host stood in the file of another
@@ -191,103 +256,69 @@ def rolled_up(
     rolled = sum(len(wanted) for wanted in days.rolled.values())
     samples = sum(len(plan.days) for plan in plans.values()) - rolled
     query.scan.way = f"roll-ups of {rolled} days of hosts, samples of {samples}"
-    return RolledUp(_portions(query, verb, sorted(extents), days, parts), runs, extents, rest)
+    filters = verb_rolled is not None and _filters(query.filter)
+    threads = min(query.scan.jobs, _MOST_THREADS) if filters else 1
+    parts_of = _Portion(verb, selection, columns, (), (), tuple(parts), filters, threads)
+    return RolledUp(_portions(query, parts_of, sorted(extents), days), plans, runs, extents, rest)
 
 
-def _portions(query: "Query", verb: str, hosts: list[str], days: _Days, parts: "list[Part]") -> tuple[Portion, ...]:
-    """Return the summaries of some hosts at a time, which bounds memory."""
-    records = query.filter
-    filters = records.users is not None or records.exclude_users or records.jobs is not None or records.exclude_jobs
+def _portions(query: "Query", whole: _Portion, hosts: list[str], days: _Days) -> tuple[_Portion, ...]:
+    """Return the summaries of some hosts at a time, which bounds memory and can be worked on by several processes."""
+    at_once = _HOSTS_AT_ONCE
+    if whole.filters_rollups:
+        at_once *= 8  # little is left of many
+    elif days.columns:
+        at_once = max(min(at_once, len(hosts) // (2 * query.scan.jobs)), 1)
     portions = []
-    at_once = _HOSTS_AT_ONCE * (8 if filters else 1)  # little is left of many
     for at in range(0, len(hosts), at_once):
-        portion = frozenset(hosts[at : at + at_once])
-        of_days = tuple((*day, portion & wanted) for day, wanted in days.rolled.items() if wanted & portion)
-        made = tuple(replace(part, hosts=part.hosts & portion) for part in parts if part.hosts & portion)
-        portions.append(Portion(verb, records if filters else None, of_days, made))
+        some = frozenset(hosts[at : at + at_once])
+        rolled, columns = (
+            tuple((*day, some.intersection(wanted)) for day, wanted in of_days.items() if not some.isdisjoint(wanted))
+            for of_days in (days.rolled, days.columns)
+        )
+        made = tuple(replace(part, hosts=part.hosts & some) for part in whole.made if part.hosts & some)
+        portions.append(replace(whole, from_rollups=rolled, from_columns=columns, made=made))
     return tuple(portions)
+
+
+def _filters(records: "RecordFilter") -> bool:
+    """Return whether a filter is one that roll-ups of jobs can be put through."""
+    return bool(records.users is not None or records.exclude_users or records.jobs is not None or records.exclude_jobs)
 
 
 def _may_use_rollups(query: "Query", verb: str) -> bool:
     from sonar.analysis.select import DEFAULT_EXCLUSIONS
 
     records = query.filter
-    filters = records.users is not None or records.exclude_users or records.jobs is not None or records.exclude_jobs
-    if not query.scan.use_rollups or (filters and verb == "load"):
+    if not query.scan.use_rollups or (_filters(records) and verb == "load"):
         return False
     return records.commands is None and records.exclude_commands == DEFAULT_EXCLUSIONS[verb]
 
 
-def _of_columns(
-    query: "Query",
-    selection: "Selection",
-    verb: str,
-    columns: tuple[str, ...],
-    days: _Days,
-    hosts: dict[str, _Host],
-) -> "list[Part]":
-    """Return summaries made of columns; notes extents and runs of each host, or that it has no summary."""
-    from sonar.analysis.combine import Part
-    from sonar.analysis.summary import Details
-    from sonar.columns.rollups import portions_of
-    from sonar.read.columns import open_columns
-    from sonar.read.files import COLUMNS_NAME
-    from sonar.read.plan import ColumnsChangedError
-
-    portions = []
-    for (directory, identity), wanted in days.columns.items():
-        opened = open_columns(directory / COLUMNS_NAME, identity)
-        if opened is None:
-            raise ColumnsChangedError
-        portions += [_Portion(directory, identity, portion) for portion in portions_of(opened, wanted)]
-    work = partial(_summarize, selection, verb, columns, Details.EDGES)
-    cost = _COST * sum(len(portion.hosts) for portion in portions)
-    parts = []
-    for portion, (summaries, refused) in zip(portions, query.scan.each(work, portions, cost), strict=True):
-        for found in summaries:
-            for host, extent in found.extents.items():
-                hosts[host].parts.append((extent, found.runs[host]))
-
-            every = partial(_every, selection, verb, columns, portion)
-            parts.append(Part(found, frozenset(found.extents), every))
-        for host in refused:
-            hosts[host].is_refused = True
-    return parts
-
-
-def _every(
-    selection: "Selection", verb: str, columns: tuple[str, ...], portion: _Portion, hosts: frozenset[str]
-) -> "Summaries":
-    """Return the summaries of some hosts of a portion with all details."""
+def _every(portion: _Portion, opened: "ColumnsFile", hosts: frozenset[str]) -> "Summaries":
+    """Return the summaries of some hosts in columns with all details."""
     from sonar.analysis.summary import Details
 
-    asked = replace(portion, hosts=tuple(sorted(hosts)))
-    (again,), _ = _summarize(selection, verb, columns, Details.ALL, asked)
+    (again,), _ = _summarize(portion, opened, tuple(sorted(hosts)), Details.ALL)
     return again
 
 
 def _summarize(
-    selection: "Selection", verb: str, columns: tuple[str, ...], details: "Details", portion: _Portion
+    portion: _Portion, opened: "ColumnsFile", hosts: tuple[str, ...], details: "Details"
 ) -> "tuple[list[Summaries], list[str]]":
-    """Return summaries of the hosts of a portion, together if they all can be summarized, and those that cannot."""
+    """Return summaries of some hosts, together if they all can be summarized, and those that cannot."""
     from sonar.analysis.summary import summarized
-    from sonar.read.columns import open_columns
-    from sonar.read.files import COLUMNS_NAME
-    from sonar.read.plan import ColumnsChangedError
 
-    opened = open_columns(portion.directory / COLUMNS_NAME, portion.identity)
-    if opened is None:
-        raise ColumnsChangedError
-    samples = opened.samples(portion.hosts, columns)
-    found = summarized(samples, selection.records, selection.window, jobs=verb == "jobs", details=details)
+    samples = opened.samples(hosts, portion.columns)
+    records, window = portion.selection.records, portion.selection.window
+    found = summarized(samples, records, window, jobs=portion.verb == "jobs", details=details)
     if found is not None:
         return [found], []
-    if len(portion.hosts) == 1:
-        return [], list(portion.hosts)
+    if len(hosts) == 1:
+        return [], list(hosts)
     summaries, refused = [], []
-    for host in portion.hosts:
-        alone = _Portion(portion.directory, portion.identity, (host,))
-        of_host, failed = _summarize(selection, verb, columns, details, alone)
+    for host in hosts:
+        of_host, failed = _summarize(portion, opened, (host,), details)
         summaries += of_host
         refused += failed
     return summaries, refused
@@ -318,7 +349,8 @@ def _look_at(
             found.parts.append((extent, np.array(extent) if known.runs is None else known.runs[plan.host]))
             days.rolled.setdefault((day.directory, day.columns), set()).add(plan.host)
         else:
-            days.columns.setdefault((day.directory, day.columns), []).append(plan.host)
+            found.parts.append(((rows.earliest, rows.latest), np.zeros(0, np.int64)))  # runs follow
+            days.columns.setdefault((day.directory, day.columns), set()).add(plan.host)
     return found
 
 

@@ -36,7 +36,7 @@ def check(data: bytes) -> None:
         check_media_type(endpoint, parameters, media)
         senders: dict[Any, Any] = {None: OWN}
         if endpoint.senders is not None:
-            senders |= dict.fromkeys(endpoint.senders(body), OWN)
+            senders |= {sender: OWN for sender in endpoint.senders(body) if sender[0] == CLUSTER}
         taken = endpoint.take(Post(body, argument, parameters, OWN, RULES, NOW, senders=senders))
     except Refusal as refusal:
         assert 400 <= refusal.status < 500

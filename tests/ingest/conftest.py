@@ -24,6 +24,7 @@ from tests.secret_watch import MARK
 
 PROGRAM = Path(__file__).resolve().parents[2] / "libexec" / "infiltrate"
 CLUSTER, PASSWORD = "mlx.example.org", f"pool{MARK}"
+FOX, FOX_PASSWORD = "fox.example.org", f"fence{MARK}"
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ def basic(user: str, password: str) -> str:
 @pytest.fixture
 def password_file(tmp_path: Path) -> Path:
     path = tmp_path / "passwords"
-    path.write_text(f"# uploads\n{CLUSTER}:{PASSWORD}\n\nfox.example.org:fence\n")
+    path.write_text(f"# uploads\n{CLUSTER}:{PASSWORD}\n\n{FOX}:{FOX_PASSWORD}\n")
     path.chmod(0o600)
     return path
 

@@ -12,7 +12,7 @@ import pytest
 
 from sonar.store.ledger import server_intervals
 
-from tests.ingest.conftest import CLUSTER, Infiltrate, Starter
+from tests.ingest.conftest import CLUSTER, FOX, FOX_PASSWORD, Infiltrate, Starter
 
 SONALYZE = Path(__file__).resolve().parents[2] / "libexec" / "sonalyze"
 FILE = f"{CLUSTER}/2025/01/07/c1-6.csv"
@@ -178,7 +178,7 @@ def test_data_root_that_cannot_be_written_at_all(infiltrate: Infiltrate) -> None
 
 def test_what_cannot_be_distributed_waits_in_the_spool(infiltrate: Infiltrate) -> None:
     (infiltrate.data / "fox.example.org").write_text("a file where a directory must be")
-    fox = {"user": "fox.example.org", "password": "fence"}
+    fox = {"user": FOX, "password": FOX_PASSWORD}
 
     assert infiltrate.post_csv(body_of(1), "fox.example.org", **fox).status == 200
     until(lambda: not ready(infiltrate))

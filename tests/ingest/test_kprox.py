@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.ingest.conftest import CLUSTER, PASSWORD, Infiltrate, Starter
+from tests.ingest.conftest import CLUSTER, FOX, FOX_PASSWORD, PASSWORD, Infiltrate, Starter
 
-FOX = "fox.example.org"
 MEDIA = {"Content-Type": "application/octet-stream"}
 MAX_BODY = 100_000
 
@@ -38,7 +37,6 @@ def message(
 def test_messages_in_the_framing_of_a_proxy(start: Starter) -> None:
     server = start("--kprox", "/proxy")
     media = {"Content-Type": "application/octet-stream"}
-    fox = "fox.example.org"
 
     def post(body: bytes) -> tuple[int, bytes, str | None]:
         answer = server.post("/proxy", body, user=None, headers=media)
@@ -46,12 +44,10 @@ def test_messages_in_the_framing_of_a_proxy(start: Starter) -> None:
 
     assert post(message() + message("job") + b"\n\n") == (200, b"", None)
     assert post(b"") == post(b"\n\n") == (200, b"", None)
-    assert post(message(fox, fox, word="fence") + message(cluster=fox, user=fox, word="fence") + message())[::2] == (
-        200,
-        "1",
-    )
+    of_fox = message(FOX, FOX, word=FOX_PASSWORD), message(cluster=FOX, user=FOX, word=FOX_PASSWORD)
+    assert post(b"".join(of_fox) + message())[::2] == (200, "1")
     # Neither a wrong password nor another's cluster costs more than its own message.
-    wrong, others = message(word="wrong"), message(cluster=fox)
+    wrong, others = message(word="wrong"), message(cluster=FOX)
     assert post(wrong + message() + others) == (200, b"", "2")
     assert post(others) == (403, b"Upload not authorized", None)
     assert post(message(user="nobody")) == (401, b"Bad credentials", None)
@@ -74,7 +70,7 @@ def test_messages_in_the_framing_of_a_proxy(start: Starter) -> None:
     assert counts == {
         f"{CLUSTER}/2026/03/02/0+sample-n1.json": 4,  # the node is the message's key
         f"{CLUSTER}/2026/03/02/0+job-slurm.json": 1,
-        f"{fox}/2026/03/02/0+sample-n1.json": 1,
+        f"{FOX}/2026/03/02/0+sample-n1.json": 1,
     }
     assert PASSWORD not in server.log.read_text()
 

@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.ingest.conftest import CLUSTER, PASSWORD, Infiltrate, basic
+from tests.ingest.conftest import CLUSTER, FOX, FOX_PASSWORD, PASSWORD, Infiltrate, basic
 
-OTHER = "fox.example.org"
 TIME = "2026-03-02T12:00:00+01:00"
 MAX_BODY = 200_000
 
@@ -112,7 +111,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Infiltrate]:
     """Serve all cases of the table; each looks only at what it has added itself."""
     scratch = tmp_path_factory.mktemp("matrix")
     passwords = scratch / "passwords"
-    passwords.write_text(f"{CLUSTER}:{PASSWORD}\n{OTHER}:fence\n")
+    passwords.write_text(f"{CLUSTER}:{PASSWORD}\n{FOX}:{FOX_PASSWORD}\n")
     passwords.chmod(0o600)
     aliases = scratch / "aliases.json"
     aliases.write_text(json.dumps([{"alias": "ml", "value": CLUSTER}]))
@@ -137,7 +136,7 @@ def test_faults_of_the_request(server: Infiltrate, place: Place) -> None:
     wrong = {"Content-Type": "application/json" if place.media == "text/csv" else "text/csv"}
     # Who guesses passwords is slowed down: each case guesses from elsewhere.
     source = f"127.0.{1 + list(PLACES.values()).index(place)}.1"
-    other_path, other_body = place.of(OTHER)
+    other_path, other_body = place.of(FOX)
     alias_path, alias_body = place.of("ml")
     for label, status, found in [
         ("GET", 405, server.request("GET", place.path).status),

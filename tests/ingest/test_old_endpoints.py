@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tests.ingest.conftest import CLUSTER, Infiltrate, Starter
+from tests.ingest.conftest import CLUSTER, FOX, FOX_PASSWORD, Infiltrate, Starter
 
 TIME = "2025-01-07T00:00:02+01:00"
 SYSINFO = {"timestamp": TIME, "hostname": "c1-6", "description": "2x64 AMD EPYC", "cpu_cores": 128, "mem_gb": 503}
@@ -63,10 +63,10 @@ def test_only_known_clusters_where_the_operator_wants_it(start: Starter, tmp_pat
     server = start("--known-clusters")
     line = f"time={TIME},host=a,user=u\n".encode()
     assert server.post_csv(line).status == 200
-    answer = server.post_csv(line, "fox.example.org", user="fox.example.org", password="fence")
+    answer = server.post_csv(line, "fox.example.org", user=FOX, password=FOX_PASSWORD)
     assert (answer.status, answer.body) == (403, b"unknown cluster 'fox.example.org'")
     (server.data / "fox.example.org").mkdir()
-    assert server.post_csv(line, "fox.example.org", user="fox.example.org", password="fence").status == 200
+    assert server.post_csv(line, "fox.example.org", user=FOX, password=FOX_PASSWORD).status == 200
 
 
 def test_settings_file_says_what_no_option_says(start: Starter, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Who a sender is, as the running server sees it: aliases, several clusters, wrong passwords, proxies."""
 
+import signal
 import socket
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 
 from sonar.serve.passwords import Hash
 
-from tests.ingest.conftest import CLUSTER, PASSWORD, PROGRAM, Infiltrate, Starter, basic
+from tests.ingest.conftest import CLUSTER, FOX, FOX_PASSWORD, PASSWORD, PROGRAM, Infiltrate, Starter, basic
 
 LINE = b"v=0.7.0,time=2024-02-05T10:15:01+01:00,host=ml9,user=ada,cmd=python\n"
 
@@ -39,30 +40,36 @@ def test_who_guesses_is_told_to_wait_and_others_are_not(infiltrate: Infiltrate) 
     refused = infiltrate.post_csv(LINE)
     assert (refused.status, refused.body) == (503, b"too many wrong passwords, try again later")
     assert "retry-after" in refused.headers
-    assert infiltrate.post_csv(LINE, "fox.example.org", user="fox.example.org", password="fence").status == 200
+    assert infiltrate.post_csv(LINE, "fox.example.org", user=FOX, password=FOX_PASSWORD).status == 200
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604])
-def test_file_that_others_can_read_or_that_is_empty_lets_nobody_in(
-    infiltrate: Infiltrate, password_file: Path, mode: int
-) -> None:
+def test_file_that_others_can_read_is_refused(infiltrate: Infiltrate, password_file: Path, mode: int) -> None:
     """A start is refused; a running server keeps the users it has."""
-    import signal
-
     password_file.chmod(mode)
     infiltrate.process.send_signal(signal.SIGHUP)
     infiltrate.wait_for("reload failed")
     assert infiltrate.post_csv(LINE).status == 200
-    for content in (None, ""):
-        if content is not None:
-            password_file.chmod(0o600)
-            password_file.write_text(content)
-        done = subprocess.run(
-            [sys.executable, PROGRAM, "--data", password_file.parent, "--password-file", password_file],
-            capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
-        assert done.returncode == 1
-        assert PASSWORD not in done.stderr
+
+    done = subprocess.run(
+        [sys.executable, PROGRAM, "--data", password_file.parent, "--password-file", password_file],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert PASSWORD not in done.stderr
+
+
+def test_file_without_users_lets_nobody_in(start: Starter, password_file: Path) -> None:
+    users = password_file.read_text()
+    password_file.write_text("# nobody\n")
+    server = start()
+    assert server.post_csv(LINE).status == 401
+
+    for text, status in ((users, 200), ("", 401)):
+        password_file.write_text(text)
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for("READY=1")
+        assert server.post_csv(LINE).status == status
 
 
 def test_proxy_at_a_socket_in_the_file_system_tells_the_address(tmp_path: Path, password_file: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sonar.serve.passwords import Hash
 
-from tests.ingest.conftest import PROGRAM, Starter
+from tests.ingest.conftest import PASSWORD, PROGRAM, Starter
 
 FIRST = (
     "v=0.7.0,time=2023-11-15T00:00:03+01:00,host=myhost,cores=56,user=limeng,job=1511785,pid=0,cmd=python,cpu%=675,"
@@ -26,10 +26,10 @@ STORED = (
 
 
 def test_two_sends_make_one_file(start: Starter, password_file: Path, tmp_path: Path) -> None:
-    password_file.write_text(f"dead:{Hash.of('pool')}:clusters=test\n")
+    password_file.write_text(f"dead:{Hash.of(PASSWORD)}:clusters=test\n")
     server = start()
     auth = tmp_path / "auth"
-    auth.write_text("dead/pool")
+    auth.write_text(f"dead/{PASSWORD}")
     for given in (FIRST, SECOND):
         done = subprocess.run(
             [sys.executable, PROGRAM.with_name("exfiltrate"), "-cluster", "test", "-source", "sonar/csvnamed",

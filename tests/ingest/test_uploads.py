@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tests.ingest.conftest import CLUSTER, PASSWORD, Infiltrate, Starter
+from tests.ingest.conftest import CLUSTER, FOX, FOX_PASSWORD, PASSWORD, Infiltrate, Starter
 
 LINE = b"v=0.12.1,time=2025-01-07T12:05:01+01:00,host=c1-6,user=kim,cmd=lmp,job=998,cpu%=99.8\n"
 HEARTBEAT = b"v=0.12.1,time=2025-01-07T12:05:01+01:00,host=c1-6,user=_sonar_,cmd=_heartbeat_\n"
@@ -138,7 +138,7 @@ def test_credentials(infiltrate: Infiltrate) -> None:
     assert missing.headers["www-authenticate"] == 'Basic realm="sonar-ingest", charset="UTF-8"'
     assert infiltrate.post_csv(LINE, password="wrong").status == 401
     assert infiltrate.post_csv(LINE, user="nobody").status == 401
-    assert infiltrate.post_csv(LINE, user="fox.example.org", password="fence").status == 403
+    assert infiltrate.post_csv(LINE, user=FOX, password=FOX_PASSWORD).status == 403
     headers = {"Content-Type": "text/csv", "Authorization": "Basic %%%"}
     assert infiltrate.post_csv(LINE, user=None, headers=headers).status == 401
     assert infiltrate.post_csv(LINE).status == 200

@@ -118,6 +118,17 @@ def test_a_record_of_sacct() -> None:
 
 
 @pytest.mark.parametrize(
+    ("minutes", "seconds"),
+    [("0", 0), ("300", 18000), ("UNLIMITED", None), ("9" * 15, 60 * (10**15 - 1)), ("9" * 18, None)],
+)
+def test_time_limits(minutes: str, seconds: int | None) -> None:
+    rows, dropped = read(JOBS, RECORD.format("5", "5", f",TimelimitRaw={minutes}"))
+
+    assert JOBS.table(rows).column("timelimit_s").to_pylist() == [seconds]
+    assert not dropped
+
+
+@pytest.mark.parametrize(
     ("shown", "raw", "place"),
     [
         ("12_3", "15", (15, "", 12, 3, None, None)),

@@ -114,6 +114,7 @@ def test_forms_are_told_apart_by_content() -> None:
         (message(node=""), "missing-node"),
         (message(time="x"), "bad-time"),
         (message(sockets=-1), "bad-sockets"),
+        (message(sockets=1 << 40, cores_per_socket=1 << 40), "bad-sockets"),
         (message(distances=[1]), "bad-distances"),
         (message(cards=[1]), "bad-shape"),
         ({"errors": []}, "error-record"),

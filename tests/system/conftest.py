@@ -124,8 +124,8 @@ def machine(installed: Path) -> Iterator[Machine]:
         )
         # What nodes get by hand: the authority's certificate, readable by the sender.
         new.write("/run/sonar-ca.crt", (new.root / "etc/sonar/tls/ca.crt").read_text())
-        # A sample every five seconds and no waiting before it is sent, so that the tests need not wait.
-        sampler = "--cluster ${SONAR_CLUSTER} --interval 5 --spool /var/lib/sonar-node/spool"
+        # A sample every two seconds and no waiting before it is sent, so that the tests need not wait.
+        sampler = "--cluster ${SONAR_CLUSTER} --interval 2 --spool /var/lib/sonar-node/spool"
         new.write(
             "/etc/systemd/system/sonar-sonard.service.d/test.conf",
             f"[Service]\nExecStart=\nExecStart=/usr/libexec/sonar/sonard {sampler}\n",

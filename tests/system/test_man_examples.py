@@ -5,6 +5,7 @@ the names of the options are held to `--help`.
 """
 
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -151,21 +152,19 @@ def prepare(machine: Machine) -> None:
 def write_data(data: Path) -> None:
     """Write the last days of the generated history as that of two clusters, and a job that a page asks about."""
     now = int(time.time())
-    for cluster in ("saga", "fox"):
-        root = data / f"{cluster}.example.org"
-        history.write_history(root, now=now)
-        days = sorted({path.parent for path in root.glob("*/*/*/*")})
-        for day in days[:-DAYS]:
-            for path in day.iterdir():
-                path.unlink()
-        start = now - 1800
-        lines = "".join(
-            f"v=0.12.1,time={iso_text(start + 300 * n)},host=gpu-1.demo.example.org,cores=64,user=ada,cmd=mine,"
-            f"job=8812345,pid=9,cputime_sec={n * 250},cpu%=83,cpukib=4000000\n"
-            for n in range(6)
-        )
-        with (days[-1] / "gpu-1.demo.example.org.csv").open("a") as file:
-            file.write(lines)
+    root = data / "saga.example.org"
+    history.write_history(root, now=now)
+    days = sorted({path.parent for path in root.glob("*/*/*/*")})
+    for day in days[:-DAYS]:
+        shutil.rmtree(day)
+    lines = "".join(
+        f"v=0.12.1,time={iso_text(now - 1800 + 300 * n)},host=gpu-1.demo.example.org,cores=64,user=ada,cmd=mine,"
+        f"job=8812345,pid=9,cputime_sec={n * 250},cpu%=83,cpukib=4000000\n"
+        for n in range(6)
+    )
+    with (days[-1] / "gpu-1.demo.example.org.csv").open("a") as file:
+        file.write(lines)
+    shutil.copytree(root, data / "fox.example.org")
 
 
 def test_every_display_is_run_or_accounted_for() -> None:

@@ -46,7 +46,7 @@ def packages(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         subprocess.run(["cp", "-al", installed, tree], check=True)
         make_version(tree / LIBRARY, version)
         subprocess.run(
-            ["make", "-s", "deb-only", f"DEB_TREE={tree}", f"VERSION={version}", "DEB_LEVEL=1", "NO_DEPS=1",
+            ["make", "-s", "deb-only", f"DEB_TREE={tree}", f"VERSION={version}", "DEB_COMPRESSION=-Znone", "NO_DEPS=1",
              f"DEB_FILE={made}/sonar-server_{version}.deb"],
             cwd=TOP, check=True, timeout=120, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         )  # fmt: skip

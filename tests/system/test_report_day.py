@@ -1,8 +1,8 @@
 """A day of a cluster's reports under their timers, shortened: whole files, valid ones, and each notice once.
 
 The day is a planted one, and passes quickly: units take the time from a file that the test sets forward. Meanwhile
-somebody reads all files all the time, and somebody else kills jobs at random. $SONAR_TEST_DAY_STEP is how many seconds
-five minutes of that day take; with 2, each timer fires as often as on a real day.
+somebody reads all files all the time, and somebody else kills jobs at random. With SONAR_TEST_DAY=whole the clock waits
+for the reports of each five minutes, so that each timer fires as often as on a real day: twenty minutes.
 """
 
 import json
@@ -28,7 +28,9 @@ from tests.system.conftest import Machine
 
 pytestmark = pytest.mark.system
 
-STEP_S = float(os.environ.get("SONAR_TEST_DAY_STEP") or 0.2)
+WHOLE = os.environ.get("SONAR_TEST_DAY") == "whole"
+STEP_S = 1.0 if WHOLE else 0.1  # for five minutes of the day
+STEPS = DAY // (5 * MINUTE)
 CLUSTER = planted.CLUSTER
 FIRST = 14  # the day of the month on which most happens
 # Steps of five minutes between two runs.
@@ -82,7 +84,7 @@ def day(machine: Machine) -> Iterator[Machine]:
         machine.write(
             f"{unit}.timer.d/day.conf",
             "[Timer]\nOnCalendar=\nPersistent=no\nRandomizedDelaySec=0\nAccuracySec=10ms\n"
-            f"OnActiveSec=1s\nOnUnitInactiveSec={max(steps * STEP_S, 0.2):.1f}s\n",
+            f"OnActiveSec=1s\nOnUnitInactiveSec={steps * STEP_S:.1f}s\n",
         )
         machine.write(
             f"{unit}.service.d/day.conf",
@@ -149,6 +151,15 @@ def runs(machine: Machine, name: str, since: str) -> int:
     return sum("SONAR_ROWS" in json.loads(line) for line in text.splitlines())
 
 
+def live_as_of(reports: Path, now: int) -> bool:
+    """Return whether the last file of the live reports is of this time or a later one."""
+    try:
+        made = json.loads((reports / "provenance/public/hostnames.json.json").read_text())["made"]
+    except FileNotFoundError:
+        return False
+    return bool(made >= iso_text(now))
+
+
 def is_through(machine: Machine, unit: str) -> bool:
     return machine.property(unit, "ActiveState") in {"inactive", "failed"}
 
@@ -160,11 +171,16 @@ def test_a_day_of_reports(day: Machine) -> None:
     day("systemctl", "start", "sonar-deliver.path", *timers())
     reader.start()
     begun, kills = time.monotonic(), 0
-    while (step := int((time.monotonic() - begun) / STEP_S)) < DAY // (5 * MINUTE):
-        set_time(day, planted.at(FIRST) + step * 5 * MINUTE)
-        if random.random() < 0.08:
+    step = 0
+    while step < STEPS:
+        now = planted.at(FIRST) + step * 5 * MINUTE
+        set_time(day, now)
+        if random.random() < 0.05:
             kills += kill_somebody(day)
-        time.sleep(max(STEP_S, 0.2))
+        time.sleep(STEP_S)
+        if WHOLE:
+            day.wait(f"live reports of {iso_text(now)}", partial(live_as_of, reports, now))
+        step = step + 1 if WHOLE else int((time.monotonic() - begun) / STEP_S)
     # The day is over: every job once more, undisturbed.
     set_time(day, planted.at(FIRST + 1))
     day("systemctl", "stop", *timers())
@@ -179,6 +195,7 @@ def test_a_day_of_reports(day: Machine) -> None:
     finished = {name: runs(day, name, since) for name in TIMERS}
     print(f"{finished}, {kills} kills, {reader.read} files read")
     assert all(finished.values()), finished
+    assert not WHOLE or all(finished[name] * steps >= STEPS for name, steps in TIMERS.items()), finished
     assert kills
     assert reader.read > 1000
     assert reader.broken == []
