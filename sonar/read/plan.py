@@ -26,7 +26,7 @@ __all__ = ["ColumnsChangedError", "Foreign", "HostPlan", "HostReading", "Text", 
 
 
 _TEXT = 1 << 41  # places in text come behind those in columns
-_TABLE_ROWS = 1 << 16  # days are given together up to about so many rows
+_TABLE_ROWS = 1 << 15  # days are given together up to about so many rows
 
 
 @dataclass(frozen=True, slots=True)

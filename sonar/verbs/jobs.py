@@ -39,7 +39,7 @@ _RESIDENT = ("res", "resident memory", "GB", "mem_gb")
 
 
 # Fields that are made of what samples add to counters, for which summaries of days do not do.
-_FROM_TOTALS = frozenset({"read", "written"})
+_FROM_TOTALS = frozenset({"read", "written", "ReadGB", "WrittenGB"})
 
 # Columns by which rows are chosen and sorted, whatever is printed.
 _JUDGED = frozenset(
@@ -79,12 +79,7 @@ def _columns_needed(query: "Query") -> frozenset[str] | None:
     if not query.only_fields or is_asked_for(query.fields, query.options):
         return None
     limits = {limit.name[4:].replace("-", "_") for limit in _LIMITS if query.options[limit.name] is not None}
-    return frozenset(_sources(query) | limits | _JUDGED)
-
-
-def _sources(query: "Query") -> set[str]:
-    """Return the columns of the fields that are printed, compared and sorted by."""
-    return {field.source for field in VERB.fields if field.name in query.fields}
+    return query.sources | limits | _JUDGED
 
 
 def _rows(
@@ -279,7 +274,7 @@ def chosen(rows: "pa.Table", query: "Query") -> "pa.Table":
         keys: list[Any] = list(zip(*(rows.column(name).take(part).to_pylist() for name in names), strict=True))
         order[run[0] : run[-1] + 2] = part[sorted(range(len(part)), key=keys.__getitem__)]
     if query.only_fields:
-        rows = rows.select([name for name in rows.column_names if name in _sources(query) or name == "user"])
+        rows = rows.select([name for name in rows.column_names if name in query.sources or name == "user"])
     return rows.take(order)
 
 

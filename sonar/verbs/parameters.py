@@ -143,6 +143,7 @@ def query_of(
         where=where,
         sort=sort,
         fields=frozenset(field.name for field in used),
+        sources=frozenset(field.source for field in used),
         words=fmt.words,
     )
     return query, fmt

@@ -237,7 +237,7 @@ def summaries(
         return None
     found: list[Summaries] = []
     left = iter(tables)
-    first = list(islice(left, 2))
+    first = list(islice(left, 2 if alone else 0))
     details = Details.LACKING if alone and len(first) == 1 else Details.ALL
     for table in chain(first, left):
         samples = samples_of(table)

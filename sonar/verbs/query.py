@@ -52,5 +52,6 @@ class Query:
     where: "Expression | None" = None  # which rows are asked for (--query)
     sort: "tuple[SortKey, ...]" = ()  # in which order (--sort); by default the verb's own
     fields: frozenset[str] = frozenset()  # names of the fields that are printed, compared or sorted by
-    only_fields: bool = False  # nobody looks at other columns of the answer than those of these fields
+    sources: frozenset[str] = frozenset()  # the columns that these fields show
+    only_fields: bool = False  # nobody looks at other columns of the answer than these
     words: frozenset[str] = frozenset()  # control words of the format
