@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from sonar.render.formats import Style
-from sonar.render.values import texts_of
+from sonar.render.values import in_one, texts_of
 from sonar.times import DAY
 from sonar.verbs.declare import Field, Kind
 
@@ -65,7 +65,7 @@ def write_table(table: pa.Table, style: Style, out: BinaryIO) -> None:
 
 
 def _typed(column: Any, kind: Kind) -> Any:
-    array: Any = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    array: Any = in_one(column)
     if pa.types.is_dictionary(array.type):
         array = array.dictionary.take(array.indices)
     if kind in (Kind.TEXT, Kind.GPUS):

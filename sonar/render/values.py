@@ -19,7 +19,7 @@ from sonar import gpusets, hosts, times
 from sonar.render.columns import Column, filled, map_distinct, map_matching
 from sonar.verbs.declare import Kind
 
-__all__ = ["distinct", "duration_text", "number_text", "texts_of"]
+__all__ = ["distinct", "duration_text", "in_one", "number_text", "texts_of"]
 
 _kernels: Any = pyarrow.compute
 _LARGEST_WHOLE = float(2**63)  # whole numbers from here on are printed as floats
@@ -29,6 +29,15 @@ _LONGEST_TABLE = 1 << 16
 _LIST_SEPARATOR = "\0"
 
 
+def in_one(column: Any) -> Any:
+    """Return a column as one array; without rows, one that is not coded: Arrow has no empty dictionary of lists."""
+    if not isinstance(column, pa.ChunkedArray):
+        return column
+    if column.num_chunks:
+        return column.combine_chunks()
+    return pa.array([], column.type.value_type if pa.types.is_dictionary(column.type) else column.type)
+
+
 def texts_of(
     column: "pa.ChunkedArray[Any] | pa.Array[Any]", kind: Kind, *, short_hosts: bool = False, missing: str = ""
 ) -> Column:
@@ -36,7 +45,7 @@ def texts_of(
 
     With `short_hosts` a set of hosts is written with the first elements of the names only.
     """
-    array: Any = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    array: Any = in_one(column)
     if pa.types.is_dictionary(array.type):
         return filled(texts_of(array.dictionary, kind, short_hosts=short_hosts).take(array.indices), missing)
     return filled(_host_texts(array, short=short_hosts) if kind is Kind.HOSTS else _PRINTERS[kind](array), missing)
@@ -49,7 +58,7 @@ def distinct(
 
     Values that are printed alike may be one. Without numbers of rows the values are the column's own.
     """
-    array: Any = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    array: Any = in_one(column)
     if isinstance(array, pa.ChunkedArray):  # without rows
         array = pa.array([], array.type)
     if len(array) == 0 or array.null_count:
