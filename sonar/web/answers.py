@@ -208,7 +208,9 @@ def _arrow_columns(answered: "Answered") -> "tuple[list[Any], list[pa.Field[Any]
         if field.kind in (Kind.MINUTE, Kind.DATE, Kind.CLOCK, Kind.ISO) and pa.types.is_integer(column.type):
             column = column.cast(pa.int64()).cast(pa.timestamp("s", "UTC"))
         if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
+            parts: list[Any] = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+            taken = [part.dictionary.take(part.indices) for part in parts]  # a cast knows no lists
+            column = pa.chunked_array(taken, column.type.value_type)
         columns.append(column)
         fields.append(pa.field(field.name, column.type, metadata=dict(metadata)))
     return columns, fields

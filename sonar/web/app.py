@@ -254,8 +254,11 @@ def _moved_to(request: "Request", kind: str) -> str:
 async def _not_found(request: "Request", error: Exception) -> "Response":
     from starlette.responses import Response
 
-    is_api = request.url.path.startswith("/api/")
-    content = failure(Style.JSON if is_api else Style.PLAIN, HTTPStatus.NOT_FOUND, "404 page not found")
+    style = Style.PAGE if "text/html" in request.headers.get("accept", "") else Style.PLAIN
+    if request.url.path.startswith("/api/"):
+        style = Style.JSON
+    text = "there is no such page" if style is Style.PAGE else "404 page not found"
+    content = failure(style, HTTPStatus.NOT_FOUND, text)
     return Response(
         content.body, 404, security_headers(request.url.scheme) | {"Cache-Control": "no-store"}, content.media_type
     )

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -64,10 +65,19 @@ def test_v2_paths_in_both_spellings_and_their_errors(open_server: Server) -> Non
     assert json.loads(hyphen.data) == json.loads(underscore.data)
     assert set(json.loads(hyphen.data)) == {f"gpu-{at}.demo.example.org" for at in (1, 2, 3)}
     assert json.loads(get(open_server, "/demo/error-messages").data) == {}
+    start = int(time.time()) - 7200
+    for path in ("processes", "nodes/cpu/timeseries"):
+        one, other = (
+            get(open_server, f"/demo/{path}?{name}={start}").data for name in ("time_in_s", "start_time_in_s")
+        )
+        assert one == other
+        assert len(one) > 100
     for path, status in (
         ("/nonesuch/processes", 404), ("/demo/processes?start_time_in_s=2000&end_time_in_s=1000", 400),
         ("/demo/processes?nonsense=1", 400), ("/demo/processes?start_time_in_s=-1", 400), ("/%2e%2e/processes", 400),
         ("/demo/nodes/cpu/timeseries?resolution_in_s=0", 400), ("/demo/nothing", 404),
+        ("/demo/nodes/cpu/timeseries?nodename=[", 400), ("/demo/processes?resolution_in_s=0", 400),
+        ("/demo/nodes/last-probe-timestamp?time_in_s=x", 400),
     ):  # fmt: skip
         answer = get(open_server, path)
         assert answer.status == status, (path, answer.data)

@@ -110,6 +110,39 @@ def test_a_body_of_a_get_is_ignored_whatever_it_is(small: Server) -> None:
             assert response.status == 200
 
 
+def test_what_is_not_there_is_told_as_a_page_to_people(server: Server) -> None:
+    base = f"/c/{CLUSTER}"
+    for path, text in (
+        ("/nonesuch", "there is no such page"), (f"{base}/nonesuch", "there is no such page"),
+        (f"{base}/user/-", "no user"), (f"{base}/user/ada,grete", "no user"),
+        (f"{base}/group/nonesuch", "no group"), (f"{base}/node/nonesuch", "no node"),
+        ("/c/nonesuch/jobs", "no cluster"),
+    ):  # fmt: skip
+        answer = server.get(path, headers={"accept": "text/html,*/*;q=0.8"})
+        assert (answer.status, answer.headers["content-type"]) == (404, "text/html; charset=utf-8"), path
+        assert text in answer.data.decode()
+    assert server.get("/nonesuch").data == b"404 page not found"
+    assert json.loads(server.get("/api/v9", headers={"accept": "text/html"}).data)["status"] == 404
+
+
+def test_pipelined_requests_are_answered_in_their_order(small: Server) -> None:
+    parts = urlsplit(small.url)
+    paths = ("/version", f"/jobs?cluster={CLUSTER}&user=-&from=1d&fmt=csv,job", "/ping", "/nonesuch")
+    head = f"Host: x\r\nAuthorization: {basic('ada')}\r\n\r\n"
+    asked = "".join(f"GET {path} HTTP/1.1\r\n{head}" for path in paths)
+    with socket.create_connection((str(parts.hostname), parts.port or 0)) as connection:
+        connection.sendall(asked.encode())
+        with connection.makefile("rb") as stream:
+            statuses, bodies = [], []
+            for _ in paths:
+                statuses.append(int(stream.readline().split()[1]))
+                fields = dict(line.lower().split(b": ") for line in iter(stream.readline, b"\r\n"))
+                bodies.append(stream.read(int(fields[b"content-length"])))
+    assert statuses == [200, 200, 200, 404]
+    assert bodies[0].startswith(b"sonalyze version(")
+    assert bodies[2:] == [b"ok\n", b"404 page not found"]
+
+
 def test_keep_alive(server: Server) -> None:
     parts = urlsplit(server.url)
     import ssl

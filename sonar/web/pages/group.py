@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from sonar.config.clusters import UnknownClusterError
 from sonar.hosts import HostPatterns
 from sonar.web.pages import Context, Page
 from sonar.web.pages.jobs import split_names
@@ -23,6 +24,9 @@ def build(context: Context) -> Mapping[str, Any]:
     hosts = sorted({*seen, *(host for host in known if matches.match(host))})
     span = next((span for span in RANGES if span.name == context.get("range", "week")), RANGES[2])
     chart = load_of(asker, cluster, patterns, span, group=True)
+    table = table_of(chart)
+    if described is None and not hosts and not table:
+        raise UnknownClusterError(f"no group {name[:80]!r}, and no node whose name is like that")
     for one in chart["charts"]:
         one["names"] = [f"{len(hosts)} nodes"]
     return {
@@ -32,7 +36,7 @@ def build(context: Context) -> Mapping[str, Any]:
         "spans": [one for one in RANGES if one.slot_s],
         "range": span,
         "chart": chart,
-        "table": table_of(chart)[:300],
+        "table": table[:300],
     }
 
 

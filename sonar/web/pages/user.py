@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sonar.config.clusters import UnknownClusterError
 from sonar.times import DAY, HOUR
 from sonar.web.pages import Context, Page
 from sonar.web.pages.jobs import COLUMNS, Column, job_rows, shown_jobs
@@ -28,6 +29,8 @@ _JOB_COLUMNS = [*(column for column in COLUMNS if column.name != "user"), *_SHAR
 def build(context: Context) -> Mapping[str, Any]:
     """Return the sums, the days and the jobs of a user."""
     user = context.path["user"]
+    if user == "-" or "," in user:  # filters have these for everybody, and for several
+        raise UnknownClusterError(f"no user {user[:80]!r}")
     since = context.get("from") if context.get("from") in dict(_SPANS) else "14d"
     rows = job_rows(context, {"user": [user], "from": [since]}, more=_HELD_FIELDS)
     nodes = context.asker.clusters.nodes(context.known_cluster)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from sonar.errors import SonarError
+from sonar.hosts import HostPatterns
 from sonar.times import iso_text
 from sonar.web.v2.view import MOMENT, V2Path, View
 
@@ -33,7 +34,7 @@ def _clusters(view: View) -> Any:
 def _info(view: View) -> Any:
     found: dict[str, Any] = {}
     for host, node in (view.asker.clusters.nodes(view.cluster) or {}).items():
-        if not view.hosts or _matches(view, host):
+        if not view.hosts or HostPatterns.parse(view.hosts).match(host):
             found[host] = {
                 "time": None, "cluster": view.cluster, "node": host, "os_name": None, "os_release": None,
                 "memory": node.mem_gb << 20, "sockets": 1, "cores_per_socket": node.cpu_cores, "threads_per_core": 1,
@@ -50,12 +51,6 @@ def _info(view: View) -> Any:
         if host in found:
             found[host]["cards"].append({"uuid": card["uuid"], "model": card["model"], "mem_size": card["memory_kib"]})
     return found
-
-
-def _matches(view: View, host: str) -> bool:
-    from sonar.hosts import HostPatterns
-
-    return HostPatterns.parse(view.hosts).match(host)
 
 
 def _last_probe(view: View) -> Any:

@@ -103,7 +103,7 @@ PATHS = (
         "/cluster/{cluster}/nodes/process/gpu/util", ("reference_time_in_s", "window_in_s", "nodename"),
         "GPU use of all processes together around an instant", _gpu_use,
     ),
-    V2Path("/cluster/{cluster}/processes", (*WINDOW, "time_in_s"), "The last sample of each process", _processes),
+    V2Path("/cluster/{cluster}/processes", WINDOW, "The last sample of each process", _processes),
     V2Path("/cluster/{cluster}/processes/gpu", WINDOW, "Processes that use GPUs, sample by sample", _gpu_processes),
     V2Path("/cluster/{cluster}/processes/timeseries", WINDOW, "Use of each process over time", _process_series),
 )  # fmt: skip

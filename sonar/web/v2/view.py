@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from sonar.errors import UsageError
+from sonar.errors import SonarError, UsageError
+from sonar.hosts import HostPatterns
 from sonar.times import DAY, HOUR, day_of, iso_text
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["MOMENT", "RESOLUTION_S", "WINDOW", "Series", "V2Path", "View", "by_host", "iso_times"]
 
 RESOLUTION_S = 300
-WINDOW = ("start_time_in_s", "end_time_in_s", "resolution_in_s", "nodename")
+WINDOW = ("start_time_in_s", "time_in_s", "end_time_in_s", "resolution_in_s", "nodename")
 MOMENT = ("time_in_s", "nodename")
 
 _LONGEST_S = 14 * DAY
@@ -39,9 +40,16 @@ class View:
     """A request: its cluster, nodes and window, and the rows that it is answered from."""
 
     def __init__(self, asker: "Asker", cluster: "ClusterName | None", given: Mapping[str, str]) -> None:
+        """Raise UsageError if a parameter is not what it should be, also where nothing needs it."""
         self.asker = asker
         self._cluster = cluster
         self._given = given
+        for name in given.keys() - {"nodename"}:
+            self.number(name, 0, least=int(name == "resolution_in_s"))
+        try:
+            HostPatterns.parse(self.hosts)
+        except SonarError as error:
+            raise UsageError(f"Bad parameter nodename: {error}") from None
 
     def within(self, start: int, end: int) -> "View":
         """Return the view of another window."""
