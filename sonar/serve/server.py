@@ -230,10 +230,10 @@ class _Service:
             begun = time.monotonic()
             try:
                 # Sooner than the watchdog bites, so that what is wrong is said before it does.
-                async with asyncio.timeout(0.8 * period):
+                async with asyncio.timeout(0.9 * period):
                     ailment = await self._ailment()
             except TimeoutError:
-                ailment = f"it has no answer within {0.8 * period:g} s"
+                ailment = f"it has no answer within {0.9 * period:g} s"
             if ailment is None:
                 notify.watchdog()
             else:
