@@ -229,10 +229,11 @@ class _Service:
         while True:
             begun = time.monotonic()
             try:
-                async with asyncio.timeout(period):
+                # Sooner than the watchdog bites, so that what is wrong is said before it does.
+                async with asyncio.timeout(0.9 * period):
                     ailment = await self._ailment()
             except TimeoutError:
-                ailment = f"it has no answer within {period:g} s"
+                ailment = f"it has no answer within {0.9 * period:g} s"
             if ailment is None:
                 notify.watchdog()
             else:
