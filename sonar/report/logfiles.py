@@ -12,7 +12,7 @@ from sonar.times import DAY, day_of
 __all__ = ["day_directory", "files_of_day", "hosts_in_log"]
 
 _COLUMNS = "0+columns.parquet"
-_NOT_DATA = (".", "0+columns", "0+arrivals")  # a day's own books, and what can be made again
+_NOT_DATA = (".", "0+columns", "0+rollup-", "0+arrivals")  # a day's own books, and what can be made again
 
 
 def day_directory(data: Path, instant: int) -> Path:

@@ -111,7 +111,7 @@ def test_a_hang_of_ingest_ends_by_the_watchdog_with_the_stack_in_the_journal(ser
     before, since = int(server.property(INGEST, "NRestarts")), time.time() - 1
     server.write("/run/hanging.py", HANGING)
     program = f"/usr/lib/sonar-server/venv/bin/python -I /run/hanging.py /usr/libexec/sonar/infiltrate {call} {where}"
-    tls = "--tls-cert %t/sonar-infiltrate/server.crt --tls-key %t/sonar-infiltrate/server.key"
+    tls = "--tls-cert %t/sonar-infiltrate/tls-cert --tls-key %t/sonar-infiltrate/tls-key"
     options = f"--data {DATA} --password-file %t/sonar-infiltrate/ingest-passwords {tls}"
     with watched(server, INGEST, f"ExecStart=\nExecStart={program} {options}\n"):
         assert post(server, 0) == "200"
