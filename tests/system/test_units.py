@@ -187,7 +187,7 @@ def test_no_other_service_sees_the_secrets_of_a_daemon(running: Machine) -> None
     found = running("stat", "-c", "%U %a %F", *secrets).splitlines()
     assert found == ["sonar-server 700 directory"] * 2
     assert (
-        running("stat", "-c", "%U %a", f"{secrets[0]}/ingest-passwords", f"{secrets[0]}/server.key").splitlines()
+        running("stat", "-c", "%U %a", f"{secrets[0]}/ingest-passwords", f"{secrets[0]}/tls-key").splitlines()
         == ["sonar-server 400"] * 2
     )
 
