@@ -68,7 +68,6 @@ torture: all  ## an hour: 1,000 kills under load, 10,000 connections, a day of r
 	$(VENV_PYTHON) bench/connections.py
 	SONAR_TEST_DAY=whole $(VENV_PYTHON) -m pytest -q -s --timeout=3600 tests/system/test_report_day.py
 	SONAR_FUZZ_EXAMPLES=20000 $(VENV_PYTHON) -m pytest -q --timeout=3000 tests/ingest/test_fuzz.py
-	.venv/bin/pip install --quiet --use-pep517 -e '.[fuzz]'
 	$(VENV_PYTHON) -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
 clean:  ## remove everything that make and the demo have made
