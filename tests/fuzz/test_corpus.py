@@ -1,4 +1,4 @@
-"""What the fuzzer has found to break something, the seeds that it begins with, and some thousand inputs made of them."""
+"""What the fuzzer has found to break something, the seeds that it begins with, and thousands of inputs made of them."""
 
 import importlib.util
 import os
