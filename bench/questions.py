@@ -19,13 +19,12 @@ from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 
-from synthetic import FIRST_DAY, size_of, write_tree, written_days
+from synthetic import CLUSTER, FIRST_DAY, size_of, write_tree, written_days
 
 from measure import Cost, measure, table
 
 HERE = Path(__file__).resolve().parent
 LIBEXEC = HERE.parent / "libexec"
-CLUSTER = "bench.example.org"
 MOST_TEXT = 3000  # days of hosts; of more only columns are kept
 PLAIN_PARSER = """
 import csv, sys

@@ -12,7 +12,7 @@ import tempfile
 from datetime import timedelta
 from pathlib import Path
 
-from synthetic import FIRST_DAY, SIZES, host_name, write_tree
+from synthetic import CLUSTER, FIRST_DAY, host_name, with_columns
 
 from sonar.hosts import compress
 
@@ -20,26 +20,19 @@ from measure import Cost, measure, table
 
 HERE = Path(__file__).resolve().parent
 LIBEXEC = HERE.parent / "libexec"
-CLUSTER = "bench.example.org"
 RHYTHMS = ("live", "hourly", "scan", "notices", "daily", "weekly", "monthly")
 
 
 def main() -> None:
     """Make the data, make the reports, print."""
-    name = os.environ.get("BENCH") or "small"
-    hosts, days = SIZES[name]
-    clusters = HERE / "data" / name
-    root = clusters / CLUSTER
-    write_tree(root, hosts, days)
-    if not next(root.rglob("0+columns.parquet"), None):
-        measure([sys.executable, LIBEXEC / "columnize", "--data", clusters], runs=1)
+    root, hosts, days = with_columns(os.environ.get("BENCH") or "small")
     runs = int(os.environ.get("RUNS") or 5)
     now = f"{FIRST_DAY + timedelta(days=days):%Y-%m-%dT%H:%M:%SZ}"
     window = ["--from", f"{FIRST_DAY + timedelta(days=days - 1):%Y-%m-%d}", "--to", f"{FIRST_DAY:%Y-%m}-{days:02}"]
     scratch = Path(tempfile.mkdtemp(prefix="reports-"))
     try:
         _describe(scratch / "clusters", hosts)
-        places = ["--data-dir", clusters, "--cluster-dir", scratch / "clusters"]
+        places = ["--data-dir", root.parent, "--cluster-dir", scratch / "clusters"]
         places += [word for kind in ("report", "state", "outbox") for word in (f"--{kind}-dir", scratch / kind)]
         rows: list[tuple[str, Cost]] = []
         for rhythm in os.environ.get("RHYTHMS", "").split() or RHYTHMS:

@@ -14,13 +14,12 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
-from synthetic import FIRST_DAY, host_name, size_of, write_tree
+from synthetic import FIRST_DAY, host_name, with_columns
 
 from measure import Cost, measure
 
 HERE = Path(__file__).resolve().parent
 LIBEXEC = HERE.parent / "libexec"
-CLUSTER = "bench.example.org"
 PARTS = ((4, 4), (4, 2), (2, 2), (1, 2), (1, 1))  # of hosts and days one in so many
 QUESTIONS = {
     "jobs, roll-ups": ("jobs", "-u-"),
@@ -34,13 +33,7 @@ MEASURES: dict[str, Callable[[Cost], float]] = {"CPU s": lambda cost: cost.cpu_s
 
 def main() -> None:
     """Ask, print, draw."""
-    name = os.environ.get("BENCH") or "small"
-    hosts, days = size_of(name)
-    clusters = HERE / "data" / name
-    root = clusters / CLUSTER
-    if not next(root.rglob("0+columns.parquet"), None):
-        write_tree(root, hosts, days)
-        measure([sys.executable, LIBEXEC / "columnize", "--data", clusters], runs=1)
+    root, hosts, days = with_columns(os.environ.get("BENCH") or "small")
     runs = int(os.environ.get("RUNS") or 3)
     found: dict[str, list[tuple[int, Cost]]] = {}
     for question, argv in QUESTIONS.items():

@@ -18,13 +18,12 @@ from datetime import timedelta
 from pathlib import Path
 from statistics import median
 
-from synthetic import FIRST_DAY, size_of, write_tree
+from synthetic import FIRST_DAY, with_columns
 
 from measure import measure
 
 HERE = Path(__file__).resolve().parent
 LIBEXEC = HERE.parent / "libexec"
-CLUSTER = "bench.example.org"
 NAMES = range(8, 28)  # of users that nobody has asked about
 
 
@@ -46,20 +45,14 @@ class Server:
 
 def main() -> None:
     """Ask, print."""
-    name = os.environ.get("BENCH") or "small"
-    hosts, days = size_of(name)
-    clusters = HERE / "data" / name
-    root = clusters / CLUSTER
-    if not next(root.rglob("0+columns.parquet"), None):
-        write_tree(root, hosts, days)
-        measure([sys.executable, LIBEXEC / "columnize", "--data", clusters], runs=1)
+    root, hosts, days = with_columns(os.environ.get("BENCH") or "small")
     all_days, seven = _window(root, days), _window(root, min(days, 7))
     jobs = ["jobs", "-u", "user007", *all_days]
     load, uptime = ["load", "--hourly", *seven], ["uptime", "--interval", "5", *seven]
     small = ["jobs", "-u-", "--host", "c1-1", *_window(root, 1)]
     print(f"### Questions to {hosts} hosts, {days} days, by the server\n")
     print("| question | ms | most ms | CPU ms, command | CPU ms, server |\n|---|---|---|---|---|")
-    with _running(clusters) as server:
+    with _running(root.parent) as server:
         _ask(server, f"`jobs -u user007`, {days} days, the first after the start", [jobs])
         for _ in range(3):  # what is read of the days is kept a moment later
             _cost(server, ["jobs", "-u", "nobody", *all_days])

@@ -7,14 +7,16 @@ three commands whose lengths are log-normal. 31 records a sample, 9,000 a host a
 """
 
 import random
+import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-__all__ = ["FIRST_DAY", "SIZES", "host_name", "size_of", "write_tree", "written_days"]
+__all__ = ["CLUSTER", "FIRST_DAY", "host_name", "size_of", "with_columns", "write_tree", "written_days"]
 
+CLUSTER = "bench.example.org"
 FIRST_DAY = datetime(2026, 3, 1, tzinfo=UTC)
 SIZES = {"small": (10, 7), "medium": (100, 30), "large": (1000, 30)}
 
@@ -43,6 +45,18 @@ def size_of(name: str) -> tuple[int, int]:
 def host_name(number: int) -> str:
     """Return the name of a host."""
     return f"c{number // 40 + 1}-{number % 40 + 1}.bench"
+
+
+def with_columns(name: str) -> tuple[Path, int, int]:
+    """Return the folder of a cluster, with log and columns, which are made if it has none; its hosts and days."""
+    hosts, days = size_of(name)
+    here = Path(__file__).resolve().parent
+    folder = here / "data" / name / CLUSTER
+    if not next(folder.rglob("0+columns.parquet"), None):
+        write_tree(folder, hosts, days)
+        columnize = here.parent / "libexec" / "columnize"
+        subprocess.run([sys.executable, columnize, "--data", folder.parent], check=True)
+    return folder, hosts, days
 
 
 def write_tree(folder: Path, hosts: int, days: int) -> None:

@@ -30,8 +30,10 @@ def marked_run(name: str) -> Iterator[None]:
     if mark.exists():
         text = "%s runs again: the process before this one was killed, or crashed"
         _log.warning(text, name, extra=about(Event.CUT_OFF))
-    mark.touch()
+    with contextlib.suppress(OSError):  # a full /run keeps nobody from serving
+        mark.touch()
     try:
         yield
     finally:
-        mark.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            mark.unlink()
