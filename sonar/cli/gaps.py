@@ -66,7 +66,8 @@ def _gaps(
     now = present()
     window = Window(
         start=_instant(since, now, "--from", end=False),
-        end=min(_instant(until, now, "--to", end=True) if until else now, now),
+        # What the ledger has of this very second counts.
+        end=min(_instant(until, now, "--to", end=True) if until else now + 1, now + 1),
         now=now,
         interval_s=interval,
         late_after_s=parse_duration(late),

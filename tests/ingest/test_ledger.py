@@ -1,6 +1,7 @@
 """What infiltrate writes into the arrival ledger: beside the data, whatever becomes of the process."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from sonar.names import ClusterName
 from sonar.store.ledger import read_arrivals, read_server_events, read_strangers, server_intervals
+from sonar.times import iso_text
 
 from tests.ingest.conftest import CLUSTER, Infiltrate, Starter
 
@@ -85,12 +87,15 @@ def test_refusals_of_clusters_without_data_are_kept_apart(start: Starter, passwo
     assert '"host": "", ' in shown
     assert "refused with 401: Unauthorized" in shown
     assert "refused with 403" in gaps("--data", server.data, "--json", "--cluster", CLUSTER)
+    # Asked within the second of the first of them, it tells of it.
+    assert "refused with 403" in gaps("--data", server.data, "--json", now=iso_text(mine.at))
 
 
-def gaps(*arguments: object) -> str:
+def gaps(*arguments: object, now: str = "") -> str:
     program = Path(__file__).resolve().parents[2] / "libexec" / "gaps"
     command = [sys.executable, str(program), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    environment = os.environ | ({"SONAR_NOW": now} if now else {})
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
 
 
 def test_ledger_of_a_killed_server_has_what_it_answered(start: Starter, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def snapshot(asker: Asker, cluster: ClusterName) -> dict[str, Any]:
     from sonar.store.ledger import server_intervals
 
     now = asker.now
-    window = Window(start=now - DAY, end=now, now=now, late_after_s=_LATE_S)
+    window = Window(start=now - DAY, end=now + 1, now=now, late_after_s=_LATE_S)
     hosts: dict[str, Counter[str]] = {}
     why: dict[str, Counter[str]] = {}
     for hour in hours_of(asker.clusters, cluster, window):
