@@ -238,8 +238,15 @@ def _known(text: str) -> str:
 
 
 def _names(patterns: list[str]) -> list[str]:
-    """Return the names of nodes that patterns with brackets stand for; a pattern that is none stays as it is."""
-    return [name for pattern in patterns for name in _names_of(pattern)]
+    """Return the names of nodes that patterns with brackets stand for; a pattern that is none stays as it is.
+
+    So does one whose names would be more than a host pattern may have, with those of the patterns before it.
+    """
+    names: list[str] = []
+    for pattern in patterns:
+        found = _names_of(pattern)
+        names += found if len(found) == 1 or len(names) + len(found) <= hosts.LARGEST_EXPANSION else (pattern,)
+    return names
 
 
 @lru_cache(maxsize=4096)

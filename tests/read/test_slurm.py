@@ -176,3 +176,14 @@ def test_partitions_and_states_of_nodes() -> None:
     assert partitions == [{"time": 1709287200, "partition": "normal", "nodes": ["c1-5", "c1-6"]}]
     assert states[0]["nodes"] == ["c1-5", "c1-6", "x[3-1]"]  # a pattern that is none stays as it is
     assert states[0]["states"] == ["MIXED", "DRAIN"]
+
+
+def test_names_of_all_patterns_together_are_bounded() -> None:
+    patterns = ["a[1-60000]", "b[1-60000]", "c[1-30000]", "d1"]
+
+    rows, dropped = read(JOBS, jobs({"job_id": 1, "nodes": patterns}))
+
+    nodes = rows[0]["nodes"]
+    assert (len(nodes), nodes[59999], nodes[60000], nodes[60001]) == (90_002, "a60000", "b[1-60000]", "c1")
+    assert nodes[-1] == "d1"
+    assert not dropped
