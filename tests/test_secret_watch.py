@@ -11,21 +11,32 @@ MARK = "0therMark1234"  # not that of the run which this test is a part of
 CONFTEST = f"""
 from tests.secret_watch import SecretWatch
 
+WATCH = SecretWatch("{MARK}")
+
 def pytest_configure(config):
-    config.pluginmanager.register(SecretWatch("{MARK}"), "secret-watch")
+    config.pluginmanager.register(WATCH, "secret-watch")
 """
 HEAD = f"""
-import base64, gzip, http.client, http.server, os, subprocess, sys, threading, time, urllib3
+import base64, gzip, http.client, http.server, os, signal, subprocess, sys, threading, time, urllib3
 SECRET = "xy" + "{MARK}" + "z"
-NAP = "import time; time.sleep(0.5)"
+NAP = "import time; time.sleep(60)"
+
+def run_until_seen(command, environment=None):
+    watch = sys.modules["conftest"].WATCH
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not watch.hits and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 """
 PLANTED = {
-    "arguments of a process": ("subprocess.run([sys.executable, '-c', NAP, SECRET])", "cmdline of a process"),
+    "arguments of a process": ("run_until_seen([sys.executable, '-c', NAP, SECRET])", "cmdline of a process"),
     "arguments of its child": (
-        "subprocess.run(['sh', '-c', '\"$@\"; :', 'sh', sys.executable, '-c', NAP, SECRET])",
+        "run_until_seen(['sh', '-c', '\"$@\"; :', 'sh', sys.executable, '-c', NAP, SECRET])",
         "cmdline of a process",
     ),
-    "environment": ("subprocess.run([sys.executable, '-c', NAP], env={'TOKEN': SECRET})", "environ of a process"),
+    "environment": ("run_until_seen([sys.executable, '-c', NAP], {'TOKEN': SECRET})", "environ of a process"),
     "output": ("print('password', SECRET)", "Captured stdout call"),
     "output of a program": (
         "subprocess.run(['cat'], input=SECRET, text=True, capture_output=True)",

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from email import message_from_string
 
 import pytest
@@ -16,6 +15,7 @@ from sonar.outbox import SENDING, put_mail, waiting
 from sonar.times import iso_text
 
 from tests.admin.conftest import LIBEXEC, NOW, Site
+from tests.waiting import until
 
 MAIL = b"To: a@x.example\nSubject: hello\nMessage-ID: <%d@x.example>\n\ntext\n"
 
@@ -48,25 +48,18 @@ def started(site: Site) -> "subprocess.Popen[bytes]":
     )
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_the_mail_program_ends_its_work_when_deliver_is_killed(sink: Site) -> None:
     go = sink.root / "go"
     taker(sink, f"touch {sink.root}/begun; while [ ! -e {go} ]; do sleep 0.05; done")
     put_mail(sink.root / "outbox", MAIL % 1)
     process = started(sink)
-    wait_for((sink.root / "begun").exists)
+    until((sink.root / "begun").exists)
     process.kill()
     process.wait()
 
     meanwhile = sink.run("deliver")
     go.touch()
-    wait_for(lambda: not waiting(sink.root / "outbox"))
+    until(lambda: not waiting(sink.root / "outbox"))
 
     assert meanwhile.returncode == 1
     assert "still has it" in meanwhile.stderr
@@ -103,7 +96,7 @@ def test_killed_at_random_each_mail_arrives_once(sink: Site) -> None:
         time.sleep(random.uniform(0.1, 0.5))
         process.send_signal(signal.SIGKILL)
         kills += process.wait() == -signal.SIGKILL
-    wait_for(lambda: sink.run("deliver").returncode == 0)
+    until(lambda: sink.run("deliver").returncode == 0)
 
     assert kills
     # One that was killed just before it began to send says that it may have, and does so once.

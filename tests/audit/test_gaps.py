@@ -17,7 +17,7 @@ from sonar.audit.gaps import HostHour, Window, gaps
 from sonar.audit.states import NodeStates
 from sonar.names import cluster_name
 from sonar.store.ledger import Arrival, Interval, ServerEvent, arrival_line, arrivals_path, event_line, server_path
-from sonar.times import DAY, HOUR, iso_text
+from sonar.times import DAY, HOUR, iso_text, present
 
 from tests.ingest.conftest import CLUSTER, Starter
 
@@ -312,15 +312,13 @@ def test_mistakes(data: Path, argv: list[str], status: int, text: str) -> None:
 
 
 def test_ledger_of_a_real_server(start: Starter) -> None:
-    import time
-
     server = start()
-    now = int(time.time())
+    now = present()
     line = f"v=0.7.0,time={iso_text(now)},host=ml9,user=ada,cmd=python\n".encode()
     assert server.post_csv(line).status == 200
     assert server.post_csv(line.replace(b"host", b"hast")).status == 400
     assert server.stop() == 0
-    done = run("--data", server.data, "--all", "--json", "--interval", "1", now=now + 3)
+    done = run("--data", server.data, "--all", "--json", "--interval", str(HOUR), now=now + 3 * HOUR)
     rows = [json.loads(one) for one in done.stdout.splitlines()]
     assert [(row["cluster"], row["host"]) for row in rows] == [(CLUSTER, "ml9"), (CLUSTER, "")]
     assert (rows[0]["expected"], rows[0]["received"]) == (1, 1)

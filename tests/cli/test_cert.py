@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+NOW = datetime.now(UTC).replace(microsecond=0)
 PROGRAM = Path(__file__).resolve().parents[2] / "libexec" / "cert"
 
 
@@ -27,7 +28,7 @@ def cert(directory: Path, *argv: str | Path, now: datetime | None = None) -> "su
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("made") / "tls"
     for argv in (["ca", "Test CA"], ["server", "localhost", "192.0.2.7"], ["client", "Fox.example.org", "saga"]):
-        done = cert(directory, *argv)
+        done = cert(directory, *argv, now=NOW)
         assert done.returncode == 0, done.stderr
     return directory
 
@@ -94,7 +95,7 @@ def test_what_it_makes_is_good_for_its_use_only(tls: Path) -> None:
 def test_show(tls: Path) -> None:
     lines = cert(tls, "show").stdout.splitlines()
     assert [line.split()[1:4:2] for line in lines[1:]] == [["authority", "CA"]] + [
-        [kind, f"{datetime.now(UTC) + timedelta(days=397):%Y-%m-%d}"] for kind in ("client", "server")
+        [kind, f"{NOW + timedelta(days=397):%Y-%m-%d}"] for kind in ("client", "server")
     ]
     facts = shown(tls)
     assert facts["fox.example.org.crt"]["names"] == ["fox.example.org", "saga"]
@@ -125,7 +126,7 @@ def test_renewal_keeps_names_and_use_and_takes_a_new_key(tls: Path) -> None:
 
 def test_renewal_without_names_takes_what_ends_soon(tls: Path) -> None:
     assert cert(tls, "renew").stdout == ""
-    later = datetime.now(UTC) + timedelta(days=380)
+    later = NOW + timedelta(days=380)
     assert cert(tls, "renew", now=later).stdout.count(".crt\n") == 2
 
 
@@ -168,7 +169,7 @@ def test_each_threshold_is_told_once_and_an_end_each_time(tls: Path) -> None:
 
 def test_renewed_certificate_begins_anew(tls: Path) -> None:
     state = tls / "told.json"
-    later = datetime.now(UTC) + timedelta(days=380)
+    later = NOW + timedelta(days=380)
     assert cert(tls, "check", "--state", state, now=later).returncode == 1
     assert cert(tls, "check", "--state", state, now=later).returncode == 0
     assert cert(tls, "renew", "server", "fox.example.org").returncode == 0

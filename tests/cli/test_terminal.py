@@ -80,6 +80,7 @@ def test_binary_is_not_written_to_a_terminal(place: Path) -> None:
 def test_work_of_more_than_two_seconds_is_told_and_ends_at_once_on_interrupt(place: Path) -> None:
     os.mkfifo(place / "slow.csv")
     master, slave = pty.openpty()
+    started = time.monotonic()
     program = subprocess.Popen(
         [*INTERRUPTIBLE, sys.executable, SONALYZE, "parse", "--", "slow.csv"],
         cwd=place,
@@ -88,14 +89,14 @@ def test_work_of_more_than_two_seconds_is_told_and_ends_at_once_on_interrupt(pla
     )
     os.close(slave)
     with (place / "slow.csv").open("w"):  # returns when the program has opened the other end
-        started = time.monotonic()
         shown = os.read(master, 100).decode()
         waited = time.monotonic() - started
         program.send_signal(signal.SIGINT)
         status = program.wait(60)
-    rest = os.read(master, 100).decode()
+    rest = os.read(master, 10_000).decode()
     os.close(master)
 
-    assert waited > 1.5
+    assert waited >= 2
     assert shown.startswith("\rsonalyze: reading 1 files, ")
-    assert (status, rest) == (130, "\r\x1b[K")
+    assert status == 130
+    assert rest.endswith("\r\x1b[K")

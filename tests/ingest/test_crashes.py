@@ -1,15 +1,18 @@
 """kill -9 in the middle of uploads: what was answered is there, once, and nothing is torn."""
 
 import http.client
-import socket
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.ingest.conftest import CLUSTER, PASSWORD, Infiltrate, Starter, basic
+from tests.waiting import reserved_port, until
 
 SONALYZE = Path(__file__).resolve().parents[2] / "libexec" / "sonalyze"
 POSTS = 200
@@ -52,9 +55,10 @@ class Client(threading.Thread):
                     connection.close()
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+@pytest.fixture
+def port() -> Iterator[int]:
+    with reserved_port() as number:
+        yield number
 
 
 def jobs_read(tree: Path) -> Counter[int]:
@@ -70,8 +74,7 @@ def jobs_read(tree: Path) -> Counter[int]:
     return Counter(map(int, done.stdout.split()))
 
 
-def test_killed_again_and_again_it_loses_nothing_that_it_answered(start: Starter) -> None:
-    port = free_port()
+def test_killed_again_and_again_it_loses_nothing_that_it_answered(start: Starter, port: int) -> None:
     listen = ("--listen", f"127.0.0.1:{port}")
     server: Infiltrate = start(*listen)
     clients = [Client(range(first, POSTS, 4), port) for first in range(4)]
@@ -80,8 +83,7 @@ def test_killed_again_and_again_it_loses_nothing_that_it_answered(start: Starter
 
     kills = 0
     for share in (0.1, 0.25, 0.4, 0.6, 0.8):
-        while sum(len(client.answered) for client in clients) < share * POSTS:
-            time.sleep(0.002)
+        until(lambda share=share: sum(len(client.answered) for client in clients) >= share * POSTS)  # type: ignore[misc]
         server.kill()
         kills += 1
         server = start(*listen)
@@ -107,8 +109,7 @@ def test_killed_again_and_again_it_loses_nothing_that_it_answered(start: Starter
     assert jobs_read(server.data / CLUSTER) == Counter({0: LINES_PER_POST} | dict.fromkeys(range(1, POSTS), 1))
 
 
-def test_drained_again_and_again_it_stores_each_post_exactly_once(start: Starter) -> None:
-    port = free_port()
+def test_drained_again_and_again_it_stores_each_post_exactly_once(start: Starter, port: int) -> None:
     listen = ("--listen", f"127.0.0.1:{port}")
     server = start(*listen)
     clients = [Client(range(first, POSTS, 4), port) for first in range(4)]
@@ -116,8 +117,7 @@ def test_drained_again_and_again_it_stores_each_post_exactly_once(start: Starter
         client.start()
 
     for share in (0.2, 0.5, 0.8):
-        while sum(len(client.answered) for client in clients) < share * POSTS:
-            time.sleep(0.002)
+        until(lambda share=share: sum(len(client.answered) for client in clients) >= share * POSTS)  # type: ignore[misc]
         assert server.stop() == 0
         server = start(*listen)
     for client in clients:

@@ -1,7 +1,6 @@
 """The very commands that deployed nodes run, against a server that has its troubles."""
 
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 
 from tests.ingest.conftest import CLUSTER, PASSWORD, Infiltrate, Starter
 from tests.ingest.test_kprox import message
+from tests.waiting import reserved_port, until
 
 LINE = b"v=0.12.1,time=2025-01-07T12:05:01+01:00,host=c1-6,user=kim,cmd=lmp,job=998,cpu%=99.8\n"
 FILE = f"{CLUSTER}/2025/01/07/c1-6.csv"
@@ -40,10 +40,9 @@ def test_script_of_a_node_retries_until_there_is_room(start: Starter, disk: Path
     server = start("--disk-reserve", "8M", "--retry-after", "1", scratch=disk.parent)
     ballast = disk / "ballast"
     ballast.write_bytes(bytes(9 << 20))
-    while server.request("GET", "/ready", user=None).status == 200:
-        time.sleep(0.05)
+    until(lambda: server.request("GET", "/ready", user=None).status != 200)
     command = ["curl", "--silent", "--show-error", "--data-binary", "@-", "-H", "Content-Type: text/csv"]
-    command += ["--netrc-file", str(netrc), "--retry", "11", "--retry-connrefused"]
+    command += ["--netrc-file", str(netrc), "--retry", "60", "--retry-connrefused"]
 
     with subprocess.Popen(
         [*command, url(server, f"/sonar-freecsv?cluster={CLUSTER}")],
@@ -54,35 +53,36 @@ def test_script_of_a_node_retries_until_there_is_room(start: Starter, disk: Path
         assert node.stdin is not None
         node.stdin.write(LINE * 3)
         node.stdin.close()
-        while not server.refusals_logged(503):
-            assert node.poll() is None
-            time.sleep(0.05)
+        until(lambda: server.refusals_logged(503) or node.poll() is not None)
         ballast.unlink()
         node.wait(60)
         assert node.stdout is not None
         assert node.stderr is not None
         # The body of the first answer, with the reason: that is all that cron mails.
-        assert node.stdout.read() in {b"the disk is down to its reserve" * n for n in range(1, 12)}
+        assert node.stdout.read() in {b"the disk is down to its reserve" * n for n in range(1, 61)}
 
     assert node.returncode == 0
     server.stop()
     assert server.stored() == {FILE: LINE * 3}
 
 
-def test_refused_connections_are_tried_again(start: Starter, tmp_path: Path, netrc: Path) -> None:
-    server = start()
-    server.stop()
-    address = f"127.0.0.1:{server.port}"
+def test_refused_connections_are_tried_again(start: Starter, netrc: Path) -> None:
     command = ["curl", "-sS", "--data-binary", "@-", "--retry", "11", "--retry-connrefused", "--netrc-file", str(netrc)]
 
-    with subprocess.Popen(
-        [*command, f"http://{address}/sonar-freecsv?cluster={CLUSTER}"], stdin=subprocess.PIPE
-    ) as node:
+    with (
+        reserved_port() as port,
+        subprocess.Popen(
+            [*command, "--verbose", f"http://127.0.0.1:{port}/sonar-freecsv?cluster={CLUSTER}"],
+            stdin=subprocess.PIPE, stderr=subprocess.PIPE,
+        ) as node,
+    ):  # fmt: skip
         assert node.stdin is not None
+        assert node.stderr is not None
         node.stdin.write(LINE)
         node.stdin.close()
-        time.sleep(0.3)
-        server = start("--listen", address)
+        assert any(b"Connection refused" in line for line in node.stderr)
+        server = start("--listen", f"127.0.0.1:{port}")
+        node.stderr.read()
         assert node.wait(60) == 0
     server.stop()
     assert server.stored() == {FILE: LINE}

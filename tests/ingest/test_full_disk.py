@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import pytest
 from sonar.store.ledger import server_intervals
 
 from tests.ingest.conftest import CLUSTER, FOX, FOX_PASSWORD, Infiltrate, Starter
+from tests.waiting import until
 
 SONALYZE = Path(__file__).resolve().parents[2] / "libexec" / "sonalyze"
 FILE = f"{CLUSTER}/2025/01/07/c1-6.csv"
@@ -43,13 +44,6 @@ def fill(path: Path) -> None:
             with suppress(OSError):
                 while True:
                     file.write(bytes(size))
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def ping(server: Infiltrate) -> int:
@@ -84,7 +78,6 @@ def test_full_disk_is_answered_with_503_until_there_is_room(start: Starter, smal
     assert (answer.status, answer.headers["retry-after"]) == (503, "60")
     assert answer.body == b"cannot store: No space left on device"
     assert len(answered) > 3
-    began = time.time()
     fill(small_disk / "to the brim")
     until(lambda: not ready(server))
     assert ping(server) == 200
@@ -94,7 +87,8 @@ def test_full_disk_is_answered_with_503_until_there_is_room(start: Starter, smal
     seen = jobs_seen(server)  # what is not there yet waits in the spool, since it needs room twice
     assert 0 < seen <= len(answered)
 
-    until(lambda: time.time() > began + 1.1)  # the ledger counts in seconds
+    full = int(time.time())
+    until(lambda: time.time() >= full + 1)  # the ledger counts in seconds
     ballast.unlink()
     until(lambda: ready(server))
     assert server.post_csv(body_of(number)).status == 200

@@ -1,15 +1,15 @@
 """The consumer against librdkafka's own mock brokers, which live in this process."""
 
 import json
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
 
 from tests.ingest.conftest import CLUSTER, Infiltrate, Starter
+from tests.waiting import until
 
 FOX = "fox.example.org"
 DAY = "2026/03/02"
@@ -54,13 +54,6 @@ def sample(number: int, cluster: str = CLUSTER, **changes: object) -> bytes:
         json.dumps({"meta": {"producer": "sonar"}, "data": {"type": "sample", "attributes": attributes}}).encode()
         + b"\n"
     )
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def numbers(server: Infiltrate, file: str = f"{CLUSTER}/{DAY}/0+sample-n1.json") -> "Counter[int]":

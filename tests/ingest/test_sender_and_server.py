@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from sonar.serve import certificates
 from sonar.serve.passwords import Hash
 
 from tests.ingest.conftest import CLUSTER, PROGRAM, Infiltrate, Starter, basic
+from tests.waiting import until
 
 SECRET = "tr0ub4dor-and-3"
 WRONG = "wr0ng-but-secret-too"
@@ -47,9 +47,7 @@ def test_no_password_is_in_processes_journal_answers_metrics_and_log(server: Inf
         assert sender.stdin is not None
         sender.stdin.write(LINE)
         sender.stdin.close()
-        deadline = time.monotonic() + 60
-        while not any("ml9.csv" in name for name in server.stored()) and time.monotonic() < deadline:
-            time.sleep(0.05)
+        until(lambda: any("ml9.csv" in name for name in server.stored()))
         processes = seen_of(sender.pid) + seen_of(server.process.pid)
         sender.terminate()
         assert sender.stdout is not None

@@ -17,6 +17,7 @@ import pytest
 from sonar.serve import certificates
 
 from tests.ingest.conftest import CLUSTER, PASSWORD, PROGRAM, Infiltrate, Starter, basic
+from tests.waiting import until
 
 LINE = b"v=0.7.0,time=2024-02-05T10:15:01+01:00,host=ml9,user=ada,cmd=python\n"
 FILE = "mlx.example.org/2024/02/05/ml9.csv"
@@ -281,10 +282,18 @@ def test_reloads_lose_no_connection(start: Starter, tls: Path) -> None:
     assert server.stored()[FILE] == LINE * len(answers)
 
 
+def is_accepted(connection: socket.socket) -> bool:
+    """Whether the server's end of a connection belongs to a process, and no longer to the kernel alone."""
+    ends = [f"{int.from_bytes(socket.inet_aton(host), 'little'):08X}:{port:04X}"
+            for host, port in (connection.getpeername(), connection.getsockname())]  # fmt: skip
+    rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines())
+    return any(row[1:3] == ends and row[9] != "0" for row in rows)
+
+
 def test_handshake_that_has_begun_when_the_server_drains_is_served(start: Starter, tls: Path) -> None:
     server = start(*options(tls))
     raw = socket.create_connection(("127.0.0.1", server.port), timeout=60)
-    time.sleep(0.2)  # it is accepted, and the client has said nothing yet
+    until(lambda: is_accepted(raw), "the client has said nothing yet")
     server.process.terminate()
     server.wait_for("STOPPING=1")
     with closing(raw), context(tls).wrap_socket(raw, server_hostname="localhost") as connection:

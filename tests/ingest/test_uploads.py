@@ -1,11 +1,11 @@
 """What each endpoint answers, and what it leaves on disk."""
 
 import json
-import time
 
 import pytest
 
 from tests.ingest.conftest import CLUSTER, FOX, FOX_PASSWORD, PASSWORD, Infiltrate, Starter
+from tests.waiting import until
 
 LINE = b"v=0.12.1,time=2025-01-07T12:05:01+01:00,host=c1-6,user=kim,cmd=lmp,job=998,cpu%=99.8\n"
 HEARTBEAT = b"v=0.12.1,time=2025-01-07T12:05:01+01:00,host=c1-6,user=_sonar_,cmd=_heartbeat_\n"
@@ -293,10 +293,7 @@ def test_large_post_within_the_limit(infiltrate: Infiltrate) -> None:
 def test_records_are_visible_while_it_runs(infiltrate: Infiltrate) -> None:
     assert infiltrate.post_csv(LINE).status == 200
 
-    deadline = time.monotonic() + 30
-    while not (infiltrate.data / FILE).exists() or (infiltrate.data / FILE).read_bytes() != LINE:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: infiltrate.stored() == {FILE: LINE})
 
 
 def test_line_without_an_end_from_an_older_writer_is_not_joined(

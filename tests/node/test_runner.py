@@ -34,12 +34,11 @@ def test_smoke(tmp_path: Path) -> None:
         _, shown = process.communicate(timeout=60)
     assert process.returncode == 0
     assert time.monotonic() - began >= 5
-    assert (
-        log.read_text().splitlines()
-        == ["sample ps --exclude-system-jobs --exclude-commands=bash,ssh,zsh,tmux,systemd --min-cpu-time 2 --batchless"]
-        * 2
-    )
-    assert shown.count("Running ") == 2
+    runs = log.read_text().splitlines()
+    assert set(runs) == {
+        "sample ps --exclude-system-jobs --exclude-commands=bash,ssh,zsh,tmux,systemd --min-cpu-time 2 --batchless"
+    }
+    assert shown.count("Running ") == len(runs) >= 2
     assert shown.count("Adjusting -m value to 2 to fit value of -i (which is 5)") == 1
 
 

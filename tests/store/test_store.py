@@ -4,8 +4,7 @@ import asyncio
 import errno
 import os
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,9 @@ from sonar.store.layout import Append, Topic, envelope_path, local_day, samples_
 from sonar.store.spool import decode, encode, entries_of
 from sonar.store.store import Store, StoreUnavailableError
 
+from tests.waiting import until
+
 PATH = "c/2024/03/01/h.csv"
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 class Trouble:

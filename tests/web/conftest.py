@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from sonar.demo.history import write_config, write_history
 from sonar.serve.passwords import Hash
+from sonar.times import iso_text
 
 from tests.secret_watch import MARK
 from tests.verbs.asking import envelope, put
@@ -27,6 +28,7 @@ LIBEXEC = Path(__file__).resolve().parents[2] / "libexec"
 CLUSTER = "demo.example.org"
 FOX = "fox.example.org"
 CHROMIUM = "/usr/bin/chromium"
+NOW = 1_773_152_851  # 2026-03-10T14:27:31Z: no day, hour or minute ends while a test runs
 # Names, passwords and what the password file says of them; `grete` has jobs in the generated history.
 PEOPLE = {
     "ada": (f"s3cret{MARK}", "role=support"),
@@ -136,11 +138,19 @@ def running(root: Path, options: Sequence[str | Path], *, tls: bool = True) -> I
         assert basic(name).removeprefix("Basic ") not in told
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package", autouse=True)
+def _clock() -> Iterator[None]:
+    """For all that these tests start, and for themselves, it is NOW."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SONAR_NOW", iso_text(NOW))
+        yield
+
+
+@pytest.fixture(scope="package")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of a site: two clusters, aliases, a description, passwords."""
     root = tmp_path_factory.mktemp("site")
-    write_history(root / "data" / CLUSTER, now=int(time.time()))
+    write_history(root / "data" / CLUSTER, now=NOW)
     (root / "data" / "empty.example.org").mkdir()
     write_config(root / f"{CLUSTER}-config.json")
     (root / "cluster-aliases.json").write_text(json.dumps([{"alias": "demo", "value": CLUSTER}]))
@@ -182,7 +192,7 @@ def write_reports(directory: Path) -> None:
         path.write_text(json.dumps(content))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server(site: Path) -> Iterator[Server]:
     options: list[str | Path] = ["--cluster-config", site]
     options += ["--password-file", site / "passwords", "--reports", site / "reports"]
@@ -190,7 +200,7 @@ def server(site: Path) -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def fox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with a cluster that has told all there is to tell."""
     root = tmp_path_factory.mktemp("fox")
@@ -230,7 +240,7 @@ def fox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])

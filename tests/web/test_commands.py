@@ -211,7 +211,7 @@ def test_junk_is_no_question(here: Here, request_: bytes) -> None:
 
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(str(here.server.config / "commands"))
-        connection.settimeout(20)
+        connection.settimeout(60)
         connection.sendall(request_)
         connection.shutdown(socket.SHUT_WR)
         assert connection.recv(100) == b""
@@ -303,7 +303,7 @@ def test_who_leaves_is_not_waited_for(here: Here, number: signal.Signals) -> Non
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(number)
-    assert process.wait(10) == (130 if number == signal.SIGINT else -9)
+    assert process.wait(60) == (130 if number == signal.SIGINT else -9)
     while here.running():
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -4,13 +4,12 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import urllib3
 
-from tests.web.conftest import CLUSTER, Server, running
+from tests.web.conftest import CLUSTER, NOW, Server, running
 
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 V2 = "/api/v2/cluster"
@@ -65,7 +64,7 @@ def test_v2_paths_in_both_spellings_and_their_errors(open_server: Server) -> Non
     assert json.loads(hyphen.data) == json.loads(underscore.data)
     assert set(json.loads(hyphen.data)) == {f"gpu-{at}.demo.example.org" for at in (1, 2, 3)}
     assert json.loads(get(open_server, "/demo/error-messages").data) == {}
-    start = int(time.time()) - 7200
+    start = NOW - 7200
     for path in ("processes", "nodes/cpu/timeseries"):
         one, other = (
             get(open_server, f"/demo/{path}?{name}={start}").data for name in ("time_in_s", "start_time_in_s")

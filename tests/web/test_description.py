@@ -1,7 +1,6 @@
 """What the description of a cluster says counts: who may ask, whose processes are left out, where pages begin."""
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 from sonar.cli.sonalyze import main
 from sonar.times import iso_text
 
-from tests.web.conftest import Server, passwords_file, running
+from tests.web.conftest import NOW, Server, passwords_file, running
 
 OPEN, STAFF = "open.example.org", "staff.example.org"
 DESCRIPTION = """
@@ -41,9 +40,9 @@ def write_samples(root: Path, now: int) -> None:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    root, now = tmp_path_factory.mktemp("described"), int(time.time())
+    root = tmp_path_factory.mktemp("described")
     for cluster in (OPEN, STAFF):
-        write_samples(root / "data" / cluster, now)
+        write_samples(root / "data" / cluster, NOW)
     (root / "cluster-config").mkdir()
     (root / "cluster-config" / f"{OPEN}.conf").write_text(DESCRIPTION)
     (root / "cluster-config" / f"{STAFF}.conf").write_text("[Cluster]\nAudience=staff\nAliases=staff\n")

@@ -20,7 +20,8 @@ import urllib3
 
 from sonar.web.oidc import Provider
 
-from tests.web.conftest import CLUSTER, PEOPLE, Server, basic, running
+from tests.waiting import until
+from tests.web.conftest import CLUSTER, NOW, PEOPLE, Server, basic, running
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "etc" / "examples"
@@ -133,14 +134,8 @@ def test_a_client_that_leaves_nginx_stops_its_question(proxied: tuple[Server, st
     with socket.create_connection((host, int(port))) as plain, context.wrap_socket(plain, server_hostname=host) as tls:
         path = f"/parse?cluster={CLUSTER}&from=14d&fmt=csv,all&clean=true"
         tls.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: {basic('ada')}\r\n\r\n".encode())
-        deadline = time.monotonic() + 20
-        while running_questions() != 1:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-    deadline = time.monotonic() + 20
-    while running_questions():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+        until(lambda: running_questions() == 1)
+    until(lambda: not running_questions())
 
 
 def dashboard() -> dict[str, Any]:
@@ -174,12 +169,11 @@ def test_the_dashboard_has_the_shape_that_grafana_reads() -> None:
 
 @pytest.mark.parametrize("panel", dashboard()["panels"], ids=lambda panel: panel["title"])
 def test_each_address_of_the_dashboard_is_answered(server: Server, panel: dict[str, Any]) -> None:
-    now = time.time()
     values = {
         "${cluster}": CLUSTER,
         "${node}": "gpu-2",
-        "${__from:date:YYYY-MM-DD}": time.strftime(DAY, time.gmtime(now - 86400)),
-        "${__to:date:YYYY-MM-DD}": time.strftime(DAY, time.gmtime(now)),
+        "${__from:date:YYYY-MM-DD}": time.strftime(DAY, time.gmtime(NOW - 86400)),
+        "${__to:date:YYYY-MM-DD}": time.strftime(DAY, time.gmtime(NOW)),
     }
     for target in panel["targets"]:
         # As the data source has it: its own address goes before one that begins with a slash, Grafana puts in the

@@ -7,6 +7,7 @@ import urllib3
 
 from sonar.web.login import local_path
 
+from tests.waiting import until
 from tests.web.conftest import CLUSTER, PEOPLE, Server, passwords_file, running
 
 HTML = {"accept": "text/html"}
@@ -91,7 +92,6 @@ def test_a_wrong_password_shows_the_form_again_and_guessing_is_slowed_down(serve
 def test_a_session_ends_with_its_password(site, tmp_path) -> None:  # type: ignore[no-untyped-def]
     import os
     import signal
-    import time
 
     passwords = passwords_file(tmp_path / "passwords")
     key = tmp_path / "key"
@@ -110,7 +110,4 @@ def test_a_session_ends_with_its_password(site, tmp_path) -> None:  # type: igno
         lines = passwords.read_text().splitlines()
         passwords.write_text("\n".join(line for line in lines if not line.startswith("ada:")) + "\n")
         os.kill(server.pid, signal.SIGHUP)
-        deadline = time.monotonic() + 10
-        while server.get("/", login=None, headers={"cookie": value}).status == 200:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        until(lambda: server.get("/", login=None, headers={"cookie": value}).status != 200)

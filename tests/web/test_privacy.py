@@ -4,7 +4,6 @@ import gzip
 import io
 import json
 import re
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote, urlsplit
@@ -27,7 +26,7 @@ from sonar.web.pages import PAGES
 from sonar.web.privacy import _PERSONAL
 from sonar.web.site import Site
 
-from tests.web.conftest import CLUSTER, Server
+from tests.web.conftest import CLUSTER, NOW, Server
 
 ME = "grete"
 LOGIN = "grete"
@@ -135,7 +134,7 @@ def addresses(jobs_of_others: dict[int, tuple[str, str]]) -> Iterator[tuple[str,
         assert "{" not in path
         yield path, "", ""
         for parameter in one.parameters:
-            yield f"{path}?{parameter}={host if parameter == 'nodename' else int(time.time()) - 7200}", "", ""
+            yield f"{path}?{parameter}={host if parameter == 'nodename' else NOW - 7200}", "", ""
 
 
 def test_nothing_anywhere_tells_of_others(server: Server, jobs_of_others: dict[int, tuple[str, str]]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from sonar import verbs
 from sonar.web.questions import question_of
 
-from tests.web.conftest import Server, running
+from tests.web.conftest import NOW, Server, running
 
 RECORDED = Path(__file__).resolve().parents[3] / "shared" / "cases" / "sonalyzed" / "http.json"
 OWN = Path(__file__).with_name("requests.json")
@@ -22,7 +22,7 @@ TEXT = "text/plain; charset=utf-8"
 
 def prepare(root: Path, cases: dict[str, Any]) -> list[str | Path]:
     """Make the directory that the cases are about; return the options of the server."""
-    instant = time.gmtime(time.time() - 60)
+    instant = time.gmtime(NOW - 60)
     day = root / "data" / "mlx.hpc.uio.no" / time.strftime("%Y/%m/%d", instant)
     day.mkdir(parents=True)
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", instant)

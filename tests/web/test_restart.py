@@ -1,7 +1,6 @@
 """The last state of a cluster outlives the server: it is shown at once, with its age, and made again behind."""
 
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from sonar.names import cluster_name
 from sonar.times import iso_text, present
 from sonar.web.snapshot_files import SnapshotFiles
 
+from tests.waiting import until
 from tests.web.conftest import Server, passwords_file, running
 from tests.web.scenery import host_of, write_cluster
 
@@ -58,10 +58,8 @@ def test_the_state_outlives_the_server(tmp_path: Path, monkeypatch: pytest.Monke
         assert node in first
         assert f'Computed <time datetime="{iso_text(NOW)}"'.encode() in first
         assert b"4 min ago, and being computed again" in first
-        deadline = time.monotonic() + 60
-        while f'Computed <time datetime="{iso_text(LATER)}"'.encode() not in server.get(f"/c/{SAGA}").data:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        computed = f'Computed <time datetime="{iso_text(LATER)}"'.encode()
+        until(lambda: computed in server.get(f"/c/{SAGA}").data)
         assert node not in server.get(f"/c/{SAGA}").data
 
     for path in cache.iterdir():

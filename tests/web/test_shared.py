@@ -1,6 +1,5 @@
 """Verbs that share what was read answer as they do alone."""
 
-import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from sonar.times import iso_text
 from sonar.web.questions import Asker
 from sonar.web.shared import SharedScans
 
-from tests.web.conftest import CLUSTER
+from tests.web.conftest import CLUSTER, NOW
 
 QUESTIONS: tuple[tuple[str, dict[str, list[str]]], ...] = (
     ("metadata", {"from": ["1d"]}),
@@ -42,12 +41,11 @@ def write_odd_cluster(root: Path, now: int) -> None:
 
 @pytest.mark.parametrize("cluster", [CLUSTER, "odd.example.org"])
 def test_shared_samples_change_no_answer(site: Path, cluster: str) -> None:
-    now = int(time.time())
-    write_odd_cluster(site / "data" / "odd.example.org", now)
+    write_odd_cluster(site / "data" / "odd.example.org", NOW)
     clusters, support = Clusters(site / "data", site), Identity("", Role.SUPPORT)
-    shared = Asker(clusters, support, now, SharedScans())
+    shared = Asker(clusters, support, NOW, SharedScans())
     for verb, given in QUESTIONS:
-        alone = Asker(clusters, support, now).ask(verb, cluster_name(cluster), given)
+        alone = Asker(clusters, support, NOW).ask(verb, cluster_name(cluster), given)
         together = shared.ask(verb, cluster_name(cluster), given)
         assert together.rows == alone.rows, verb
         assert together.rows or verb in ("load", "jobs"), verb

@@ -11,7 +11,7 @@ import pytest
 
 from sonar.demo.history import NODES
 
-from tests.web.conftest import CLUSTER, LIBEXEC, PEOPLE, Server, auth_file
+from tests.web.conftest import CLUSTER, LIBEXEC, NOW, PEOPLE, Server, auth_file
 
 MAGIC = "xxxxxtruexxxxx"
 QUESTION = {"cluster": CLUSTER, "user": "-", "fmt": "csv,job,user,start,cpu-avg,host"}
@@ -226,7 +226,7 @@ def test_the_page_shows_nodes_and_jobs_and_loads_only_from_here(server: Server) 
 
 
 def test_texts_from_nodes_are_escaped(server: Server) -> None:
-    now = time.strftime("%Y-%m-%dT%H:%M", time.gmtime(time.time() - 600))
+    now = time.strftime("%Y-%m-%dT%H:%M", time.gmtime(NOW - 600))
     day = server.data / "evil.example.org" / now[:10].replace("-", "/")
     day.mkdir(parents=True)
     command = "<script>alert(1)</script>"
