@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from sonar.analysis.select import RecordFilter
 
-__all__ = ["Part", "filtered_summaries", "jobs_of_parts", "load_of_parts", "together"]
+__all__ = ["Part", "jobs_of_parts", "load_of_parts", "passing_jobs", "together"]
 
 _K = TypeVar("_K")
 
@@ -48,32 +48,25 @@ class Part:
     every: "Callable[[frozenset[str]], Summaries] | None" = None
 
 
-def filtered_summaries(found: Summaries, records: "RecordFilter") -> Summaries | None:
-    """Return what a filter by user and job leaves; None if a job has samples of users who pass and of others."""
-    import pyarrow as pa
+def passing_jobs(texts: list[str], users: np.ndarray, job: np.ndarray, records: "RecordFilter") -> np.ndarray | None:
+    """Return the rows of jobs that pass a filter by user and job; None if one has users who do and others.
 
-    jobs = found.jobs
+    `users` are codes into the texts of sets of users.
+    """
 
     def passes(user: str) -> bool:
         return (records.users is None or user in records.users) and user not in records.exclude_users
 
-    texts: list[Any] = found.sets["user"].to_pylist()
     sets = [words_of(text) for text in texts]
-    passing = [passes(users[0]) for users in sets]
-    several = [at for at, users in enumerate(sets) if len(users) > 1 and len(set(map(passes, users))) > 1]
-    if several and np.isin(jobs["users"], several).any():
+    several = [at for at, of_set in enumerate(sets) if len(of_set) > 1 and len(set(map(passes, of_set))) > 1]
+    if several and np.isin(users, several).any():
         return None
-    keep: np.ndarray = np.array(passing or [True])[jobs["users"]]
+    keep: np.ndarray = np.array([passes(of_set[0]) for of_set in sets] or [True])[users]
     if records.jobs is not None:
-        keep = keep & np.isin(jobs["job"], list(records.jobs))
+        keep = keep & np.isin(job, list(records.jobs))
     if records.exclude_jobs:
-        keep = keep & ~np.isin(jobs["job"], list(records.exclude_jobs))
-    left = {name: values[..., keep] for name, values in jobs.items()}
-    words = {}
-    for column, name in _SETS.items():  # those of the others are not needed any more
-        known, left[column] = np.unique(left[column], return_inverse=True)
-        words[name] = found.sets[name].take(pa.array(known))
-    return replace(found, jobs=left, sets=words)
+        keep = keep & ~np.isin(job, list(records.exclude_jobs))
+    return np.flatnonzero(keep)
 
 
 @dataclass(frozen=True, slots=True)

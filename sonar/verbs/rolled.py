@@ -24,7 +24,7 @@ __all__ = ["CannotRollUpError", "RolledUp", "rolled_up"]
 _R = TypeVar("_R")
 
 _HOSTS_AT_ONCE = 25
-_MOST_THREADS = 4
+_MOST_THREADS = 8
 _COST_ROLLED = 1 << 14  # of the summary of a host and day
 _COST = 1 << 18  # of the columns of a host and day, in bytes of text that cost as much
 
@@ -101,7 +101,7 @@ class RolledUp:
 
 
 def _from_rollups(portion: _Portion) -> "list[Part]":
-    """Return what the roll-ups say; in threads if that is most of the work, for Arrow reads beside Python."""
+    """Return what the roll-ups say; in threads if they are objects of a store, which lets wait."""
     from sonar.analysis.combine import Part
     from sonar.columns.rollups import open_rollup
 
@@ -217,6 +217,7 @@ def rolled_up(
 
     from sonar.analysis.combine import Part
     from sonar.analysis.merge import TAIL_S
+    from sonar.places import ObjectPath
     from sonar.read.plan import HostPlan
 
     if query.filter.exclude_system_processes:  # streams of groups may have such and others
@@ -257,7 +258,8 @@ def rolled_up(
     samples = sum(len(plan.days) for plan in plans.values()) - rolled
     query.scan.way = f"roll-ups of {rolled} days of hosts, samples of {samples}"
     filters = verb_rolled is not None and _filters(query.filter)
-    threads = min(query.scan.jobs, _MOST_THREADS) if filters else 1
+    is_far = any(isinstance(directory, ObjectPath) for directory, _ in days.rolled)
+    threads = _MOST_THREADS if filters and is_far else 1
     parts_of = _Portion(verb, selection, columns, (), (), tuple(parts), filters, threads)
     return RolledUp(_portions(query, parts_of, sorted(extents), days), plans, runs, extents, rest)
 
