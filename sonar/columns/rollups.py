@@ -251,7 +251,9 @@ class Rollups:
             excluded = DEFAULT_EXCLUSIONS[verb].intersection(samples.words["cmd"])
             if excluded not in rows:
                 rows[excluded] = list(_rows(together, RecordFilter(exclude_commands=excluded)))
-            parts += [summary_of(one, None, jobs=verb == "jobs", details=Details.APART) for one in rows[excluded]]
+            parts += [
+                summary_of(one, None, jobs=verb == "jobs", details=Details.APART, brief=True) for one in rows[excluded]
+            ]
 
     def write(self, directory: Path, identity: Identity) -> None:
         """Write them beside the columns that they are of. Raise OSError for what cannot be written."""

@@ -113,7 +113,7 @@ def _from_rollups(portion: _Portion) -> "list[Part]":
         found = rollup.summaries(hosts, records) if rollup else None
         if rollup is None or found is None:
             raise CannotRollUpError
-        return Part(found, hosts, rollup.every)
+        return Part(found, hosts, rollup.every, partial(_full, portion, directory, identity))
 
     if portion.threads < 2 or len(portion.from_rollups) < 2:
         return list(map(part, portion.from_rollups))
@@ -295,6 +295,17 @@ def _may_use_rollups(query: "Query", verb: str) -> bool:
     if not query.scan.use_rollups or (_filters(records) and verb == "load"):
         return False
     return records.commands is None and records.exclude_commands == DEFAULT_EXCLUSIONS[verb]
+
+
+def _full(portion: _Portion, directory: "Path", identity: "Identity", hosts: frozenset[str]) -> "Summaries":
+    """Return the summaries of some hosts in the columns that a roll-up was made of."""
+    from sonar.read.columns import open_columns
+    from sonar.read.files import COLUMNS_NAME
+
+    opened = open_columns(directory / COLUMNS_NAME, identity)
+    if opened is None:
+        raise CannotRollUpError
+    return _every(portion, opened, hosts)
 
 
 def _every(portion: _Portion, opened: "ColumnsFile", hosts: frozenset[str]) -> "Summaries":
