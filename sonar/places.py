@@ -25,10 +25,10 @@ from sonar.errors import SonarError, UsageError
 
 __all__ = [
     "ObjectPath",
-    "arrow_source",
     "files_in",
     "known_state",
     "opened",
+    "parquet_source",
     "place_of",
     "publishing",
     "telling",
@@ -197,8 +197,8 @@ def opened(path: Path) -> Iterator[tuple[BinaryIO, os.stat_result]]:
     raise SonarError(f"Is replaced all the time: '{path}'")
 
 
-def arrow_source(path: Path) -> Any:
-    """Return what pyarrow reads a file from: its path, or of an object the parts that are wanted."""
+def parquet_source(path: Path) -> Any:
+    """Return what pyarrow.parquet reads a file from: its path, or of an object the parts that are wanted."""
     return path.open("rb") if isinstance(path, ObjectPath) else path
 
 

@@ -3,7 +3,7 @@
 `0+rollup-NAME.arrow` lie beside the columns they were made of, and say so: of other columns they are none. They hold
 what the verbs look at by default, without shells and session keepers; hosts whose samples cannot be summarized are left
 out, and are answered from columns. Rows are sorted by host, some hosts a record batch, so that many days can be gone
-through some hosts at a time. They are files of Arrow, since Parquet takes four times as long to decode so many small
+through some hosts at a time. They are streams of Arrow, since Parquet takes four times as long to decode so many small
 columns, and is no smaller.
 
 | name        | a row is                                                                                |
@@ -16,7 +16,7 @@ columns, and is no smaller.
 """
 
 import json
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -30,7 +30,8 @@ from sonar.analysis.rows import HostRows, rows_of_hosts
 from sonar.analysis.samples import of_hosts
 from sonar.analysis.select import DEFAULT_EXCLUSIONS, RecordFilter
 from sonar.analysis.summary import Details, Summaries, summary_of
-from sonar.places import arrow_source, files_in, publishing, telling
+from sonar.places import files_in
+from sonar.read.batches import opened_batches, write_batches
 from sonar.read.columns import IDENTITY_KEY, METADATA_KEY, ColumnsFile, Identity, open_columns
 from sonar.read.files import COLUMNS_NAME, ROLLUP_PREFIX, ROLLUP_SUFFIX, is_derived
 from sonar.read.plan import ColumnsChangedError
@@ -202,17 +203,15 @@ def _read(directory: Path, name: str, columns: Identity, hosts: tuple[int, int],
 
     Of details those at the edges only, unless every row is wanted. Raise ColumnsChangedError if there is none.
     """
-    import pyarrow as pa
-
     try:
-        with _opened_file(_path(directory, name)) as file:
-            about = _about(file.schema.metadata, columns)
+        with opened_batches(_path(directory, name)) as file:
+            about = _about(file.metadata, columns)
             groups = [
                 number
                 for number, (first, last) in enumerate(about["groups"])
                 if first <= hosts[1] and last >= hosts[0] and (every or number < about["edges"])
             ]
-            return _Table(pa.Table.from_batches([file.get_batch(group) for group in groups], file.schema), about)
+            return _Table(file.table(groups), about)
     except (OSError, ValueError, KeyError):
         raise ColumnsChangedError from None
 
@@ -365,23 +364,14 @@ def _opened_runs(directory: Path, identity: Identity) -> DayRuns | None:
 def _about_runs(directory: Path, identity: Identity) -> dict[str, Any] | None:
     """Return what the table of the runs in these columns says of itself; None if there is none."""
     try:
-        with _opened_file(_path(directory, "runs")) as file:
-            return _about(file.schema.metadata, identity)
+        with opened_batches(_path(directory, "runs")) as file:
+            return _about(file.metadata, identity)
     except (OSError, ValueError, KeyError):
         return None
 
 
 def _path(directory: Path, name: str) -> Path:
     return directory / f"{ROLLUP_PREFIX}{name}{ROLLUP_SUFFIX}"
-
-
-@contextmanager
-def _opened_file(path: Path) -> "Iterator[pa.RecordBatchFileReader]":
-    """Give the reader of a file of Arrow."""
-    import pyarrow as pa
-
-    with telling(path), pa.ipc.open_file(arrow_source(path), options=pa.ipc.IpcReadOptions(use_threads=False)) as file:
-        yield file
 
 
 def _narrow(values: np.ndarray) -> np.ndarray:
@@ -442,13 +432,7 @@ def _write(
         "constants": constants,
     }
     metadata: dict[Any, Any] = {_METADATA_KEY: json.dumps(about | facts), **(also or {})}
-    table = table.replace_schema_metadata(metadata)
-    options = pa.ipc.IpcWriteOptions(compression="lz4")
-    with publishing(path) as scratch, pa.ipc.new_file(str(scratch), table.schema, options=options) as writer:
-        at = 0
-        for _, _, length in groups:
-            writer.write_table(table.slice(at, length))
-            at += length
+    write_batches(path, table, [length for *_, length in groups], metadata)
 
 
 def _by_host(rows: Columns) -> tuple[Columns, list[tuple[int, int, int]]]:
@@ -466,9 +450,9 @@ def _by_host(rows: Columns) -> tuple[Columns, list[tuple[int, int, int]]]:
     return rows, groups
 
 
-def _about(metadata: "dict[bytes, bytes] | None", identity: Identity) -> dict[str, Any]:
+def _about(metadata: "Mapping[bytes, bytes]", identity: Identity) -> dict[str, Any]:
     """Return what a roll-up says of itself. Raise ValueError if it is one of other columns."""
-    about: dict[str, Any] = json.loads((metadata or {})[_METADATA_KEY])
+    about: dict[str, Any] = json.loads(metadata[_METADATA_KEY])
     if about["format"] != _FORMAT or tuple(about["columns"]) != identity:
         raise ValueError("of other columns")
     return about

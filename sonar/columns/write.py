@@ -14,7 +14,7 @@ from sonar.analysis.samples import NO_EPOCH, Samples, concatenated, of_hosts, or
 from sonar.analysis.streams import stream_numbers
 from sonar.columns.rollups import Rollups
 from sonar.errors import SonarError
-from sonar.places import arrow_source, opened, publishing, telling
+from sonar.places import opened, parquet_source, publishing, telling
 from sonar.read.columns import (
     COLUMNS_NAME,
     METADATA_KEY,
@@ -156,7 +156,7 @@ def _check_replaceable(path: Path) -> None:
 
     try:
         with telling(path):
-            text = (pq.read_metadata(arrow_source(path)).metadata or {}).get(METADATA_KEY, b"")
+            text = (pq.read_metadata(parquet_source(path)).metadata or {}).get(METADATA_KEY, b"")
     except (OSError, ValueError):
         return
     if b'"removed": true' in text:

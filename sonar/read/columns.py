@@ -15,7 +15,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
-from sonar.places import ObjectPath, arrow_source, known_state, telling
+from sonar.places import ObjectPath, known_state, parquet_source, telling
+from sonar.read.batches import opened_batches
 from sonar.read.files import COLUMNS_NAME, FACTS_NAME
 from sonar.read.schema import COLUMNS, FLOAT_COLUMNS, TEXT_COLUMNS, sample_schema
 
@@ -163,7 +164,7 @@ class ColumnsFile:
             self.identity = identity_of(path.stat())
             with telling(path):
                 self._file = pq.ParquetFile(
-                    arrow_source(path), read_dictionary=list(TEXT_COLUMNS), pre_buffer=is_object
+                    parquet_source(path), read_dictionary=list(TEXT_COLUMNS), pre_buffer=is_object
                 )
             if self.identity == identity_of(path.stat()):
                 break
@@ -349,12 +350,10 @@ def forget_columns() -> None:
 
 @lru_cache(maxsize=512)
 def _facts(path: Path, identity: Identity) -> Facts | None:
-    import pyarrow as pa
-
     beside = path.parent / FACTS_NAME
     try:
-        with telling(beside), pa.ipc.open_file(arrow_source(beside)) as file:
-            metadata = file.schema.metadata or {}
+        with opened_batches(beside) as file:
+            metadata = file.metadata
         if tuple(json.loads(metadata.get(IDENTITY_KEY, b"[]"))) == identity:
             return Facts.decoded(metadata[METADATA_KEY])
     except (OSError, ValueError, KeyError):

@@ -23,10 +23,11 @@ __all__ = ["CannotRollUpError", "RolledUp", "rolled_up"]
 
 _R = TypeVar("_R")
 
-_HOSTS_AT_ONCE = 25
+_HOSTS_AT_ONCE = 50
 _MOST_THREADS = 8
-_COST_ROLLED = 1 << 14  # of the summary of a host and day
-_COST = 1 << 18  # of the columns of a host and day, in bytes of text that cost as much
+# In bytes of text that cost as much:
+_COST_ROLLED = 1 << 12  # of the summary of a host and day; the answers' way back from another process counts against it
+_COST = 1 << 18  # of the columns of a host and day
 
 
 _OfDays: TypeAlias = "tuple[tuple[Path, Identity, frozenset[str]], ...]"
