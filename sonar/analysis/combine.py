@@ -152,7 +152,8 @@ def _codes(known: "Mapping[_K, int]", members: "Sequence[_K]", wanted: "frozense
 
 def jobs_of_parts(parts: Sequence[Part]) -> Jobs:
     """Return a row for each job of each host. Of a host, each part is later than the one before."""
-    parts = [part for part in parts if part.summaries.jobs and part.hosts]
+    given = [part for part in parts if part.summaries.jobs and part.hosts]
+    parts, origin = list(given), list(range(len(given)))
     vocabulary = _Vocabulary.of(parts)
     jobs = vocabulary.rows(parts, "jobs")
     if not jobs or len(jobs["job"]) == 0:
@@ -167,7 +168,8 @@ def jobs_of_parts(parts: Sequence[Part]) -> Jobs:
             part = parts[at]
             assert part.every is not None
             parts[at] = replace(part, hosts=part.hosts - hosts)
-            parts.append(Part(part.every(hosts), hosts, full=part.full))
+            parts.append(Part(part.every(hosts), hosts))
+            origin.append(at)
     whole = np.flatnonzero(alone & (jobs["n"] > 0))
     found = _jobs_alone({name: values[..., whole] for name, values in jobs.items()}, names, vocabulary.sets)
     if alone.all():
@@ -181,12 +183,13 @@ def jobs_of_parts(parts: Sequence[Part]) -> Jobs:
     wanted, of_heads, of_steps = np.split(group, np.cumsum([len(table["job"]) for table in of_tables[:2]]))
     goes_on = np.zeros(int(group.max()) + 1, bool)
     goes_on[wanted] = True
-    del jobs, key, of_tables, group, of_stream  # months of them take much memory
+    del parts, jobs, key, of_tables, group, of_stream  # months of them take much memory
     heads = {name: values[goes_on[of_heads]] for name, values in (heads | {"of": of_heads}).items()}
     steps = {name: values[..., goes_on[of_steps]] for name, values in (steps | {"of": of_steps}).items()}
     heads, counts, begins_anew = _contributions(heads)
     if begins_anew.any():
-        return jobs_of_parts(_in_full(parts, heads, begins_anew, names))
+        heads["part"] = np.array(origin)[heads["part"]]
+        return jobs_of_parts(_in_full(given, heads, begins_anew, names))
     return combined_jobs([found, _jobs_of_details(heads, counts, steps, vocabulary)], ())
 
 

@@ -1,5 +1,7 @@
 """Summaries of days combine to what all samples together give: for counters that fall, streams that pause, one row."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from random import Random
 from typing import Any
@@ -85,7 +87,11 @@ def parts_of(
 
             host, is_brief = frozenset({"n1"}), brief[len(found)]
             every, full = (partial(summary, part, is_so, Details.ALL) for is_so in (is_brief, False))
-            found.append(Part(summary(part, is_brief, Details.EDGES, host), host, every, full))
+
+            def details(hosts: frozenset[str], every: Callable[[frozenset[str]], Summaries] = every) -> Summaries:
+                return replace(every(hosts), jobs={})  # as roll-ups have them
+
+            found.append(Part(summary(part, is_brief, Details.EDGES, host), host, details, full))
     return found
 
 
