@@ -90,6 +90,11 @@ class Scan:
         """The files that will be read, in reading order."""
         return tuple(file.path for file in self._files)
 
+    @property
+    def hosts(self) -> frozenset[str]:
+        """The hosts that the files of a tree are named after."""
+        return frozenset(file.host for file in self._files)
+
     def tables(self, columns: Sequence[str] | None = None) -> "Iterator[pa.Table]":
         """Yield the samples in reading order, a table a file: JSON first, since it tells more, then path, then line."""
         self.discarded.clear()
