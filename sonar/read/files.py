@@ -125,13 +125,13 @@ class SampleReader:
             return rows.table()
         return self._tokenizer.table(content, dropped, begins_file=begins_file)
 
-    def samples(self, content: bytes, *, is_json: bool, dropped: Counter[str]) -> "Samples":
-        """Return the same of a file's bytes as columns of the analysis."""
+    def samples(self, content: bytes, *, is_json: bool, dropped: Counter[str], begins_file: bool = True) -> "Samples":
+        """Return the same as columns of the analysis."""
         if is_json:
             from sonar.analysis.samples import samples_of
 
             return samples_of(self.table(content, is_json=True, dropped=dropped))
-        return self._tokenizer.samples(content, dropped)
+        return self._tokenizer.samples(content, dropped, begins_file=begins_file)
 
 
 def settled_end(content: bytes, *, is_json: bool) -> int:

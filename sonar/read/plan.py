@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,8 +18,7 @@ from sonar.read.files import DayFiles, LogFile, SampleReader, host_of
 from sonar.read.tree import read_bytes
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
+    from sonar.analysis.samples import Samples
     from sonar.hosts import HostPatterns
     from sonar.read.sources import Listing
 
@@ -27,7 +26,7 @@ __all__ = ["ColumnsChangedError", "Foreign", "HostPlan", "HostReading", "Text", 
 
 
 _TEXT = 1 << 41  # places in text come behind those in columns
-_TABLE_ROWS = 1 << 15  # days are given together up to about so many rows
+_PIECE_ROWS = 1 << 15  # days are given together up to about so many rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ class Foreign:
     """Rows of a host that stood in the file of another."""
 
     text: Text
-    table: "pa.Table"
+    samples: "Samples"
     record: np.ndarray
 
 
@@ -192,16 +191,16 @@ class HostReading:
     foreign: dict[str, list[Foreign]] = field(default_factory=dict)
     dropped: Counter[tuple[Path, str]] = field(default_factory=Counter)
 
-    def chunks(self) -> "Iterator[pa.Table]":
-        """Yield the host's samples in tables of some days, of which each is later than the one before.
+    def pieces(self) -> "Iterator[Samples]":
+        """Yield the host's samples some days at a time, each piece later than the one before.
 
-        Within a table rows that could be equal are in reading order: envelopes first, then by path, then by line.
+        Within a piece rows that could be equal are in reading order: envelopes first, then by path, then by line.
         An envelope's samples count instead of those of a CSV record at the same instant.
         """
         waiting: list[_Chunk] = []
         rows = 0
         for chunk in self._days():
-            if rows + len(chunk) > _TABLE_ROWS and waiting and chunk.earliest > max(one.latest for one in waiting):
+            if rows + len(chunk) > _PIECE_ROWS and waiting and chunk.earliest > max(one.latest for one in waiting):
                 yield self._joined(waiting)
                 waiting, rows = [], 0
             waiting.append(chunk)
@@ -226,20 +225,18 @@ class HostReading:
         for text in day.texts:
             parts += self._from_text(text)
         parts += [
-            _Part(one.text.file.reading_order, one.table.select(self._names), one.record, one.text.offset + _TEXT)
+            _Part(one.text.file.reading_order, one.samples.select(self.columns), one.record, one.text.offset + _TEXT)
             for one in self.known_foreign
             if one.text.file.path.parent == day.directory
         ]
-        parts = [part for one in parts if len((part := self._cut(one)).table)]
+        parts = [part for one in parts if len((part := self._cut(one)).samples)]
         return _Chunk(parts) if parts else None
-
-    @property
-    def _names(self) -> list[str]:
-        return list(self.columns)
 
     def _from_columns(self, day: DayPlan) -> "list[_Part]":
         if day.columns is None:
             return []
+        from sonar.analysis.samples import samples_of
+
         opened = open_columns(day.directory / COLUMNS_NAME, day.columns)
         if opened is None:
             raise ColumnsChangedError
@@ -247,16 +244,17 @@ class HostReading:
         names = [source.name for source in opened.facts.sources]
         if where.source >= 0:
             table = opened.read(self.plan.host, self.columns)
-            return [_Part(LogFile(day.directory / names[where.source]).reading_order, table)]
+            return [_Part(LogFile(day.directory / names[where.source]).reading_order, samples_of(table))]
         table = opened.read(self.plan.host, self.columns, with_source=True)
         source = table.column("source").to_numpy()
         record = table.column("record").to_numpy()
+        samples = samples_of(table.select(list(self.columns)))
         parts = []
         for number in sorted(set(source.tolist())):
             if day.sources is None or number in day.sources:
                 rows = np.flatnonzero(source == number)
                 order = LogFile(day.directory / names[number]).reading_order
-                parts.append(_Part(order, table.select(self._names).take(rows), record[rows]))
+                parts.append(_Part(order, samples.take(rows), record[rows]))
         return parts
 
     def _from_text(self, text: Text) -> "list[_Part]":
@@ -265,35 +263,32 @@ class HostReading:
             return []
         dropped: Counter[str] = Counter()
         is_json = text.file.is_json(content)
-        table = self.reader.table(content, is_json=is_json, dropped=dropped, begins_file=not text.offset)
+        samples = self.reader.samples(content, is_json=is_json, dropped=dropped, begins_file=not text.offset)
         self.dropped.update({(text.file.path, reason): number for reason, number in dropped.items()})
-        column: Any = table.column("host").combine_chunks()
-        hosts = column.dictionary.to_pylist()
         order, base = text.file.reading_order, text.offset + _TEXT
-        if hosts == [self.plan.host]:
-            return [_Part(order, table.select(self._names), None, base)]
-        codes = column.indices.to_numpy()
+        if samples.words["host"] == [self.plan.host]:
+            return [_Part(order, samples.select(self.columns), None, base)]
         own = []
-        for code, host in enumerate(hosts):
-            rows = np.flatnonzero(codes == code)
+        for code, host in enumerate(samples.words["host"]):
+            rows = np.flatnonzero(samples["host"] == code)
             if host == self.plan.host:
-                own = [_Part(order, table.select(self._names).take(rows), rows, base)]
+                own = [_Part(order, samples.select(self.columns).take(rows), rows, base)]
             elif len(rows) and (self.hosts is None or self.hosts.match(host)):
-                self.foreign.setdefault(host, []).append(Foreign(text, table.take(rows), rows))
+                self.foreign.setdefault(host, []).append(Foreign(text, samples.take(rows), rows))
         return own
 
     def _cut(self, part: "_Part") -> "_Part":
         """Return the rows within the days asked for."""
-        time = part.table.column("time").to_numpy()
+        time = part.samples["time"]
         first, last = self.plan.limits
         if len(time) == 0 or (first <= time.min() and time.max() <= last):
             return part
         keep = (first <= time) & (time <= last)
         return part.filtered(keep)
 
-    def _joined(self, chunks: "list[_Chunk]") -> "pa.Table":
-        """Return the rows of some days as one table, in reading order where that matters."""
-        import pyarrow as pa
+    def _joined(self, chunks: "list[_Chunk]") -> "Samples":
+        """Return the rows of some days together, in reading order where that matters."""
+        from sonar.analysis.samples import concatenated
 
         parts = [part for chunk in chunks for part in chunk.parts]
         orders = {part.order for part in parts}
@@ -301,13 +296,11 @@ class HostReading:
             parts = _without_seen(parts)
         if all(len({part.order for part in chunk.parts}) == 1 for chunk in chunks):
             parts.sort(key=lambda part: part.order)  # stable: columns before what was appended since
-            return pa.concat_tables([part.table for part in parts]).unify_dictionaries().combine_chunks()
+            return concatenated([part.samples for part in parts])
         ranks = {order: rank for rank, order in enumerate(sorted(orders))}
-        table: Any = pa.concat_tables([part.table for part in parts]).unify_dictionaries().combine_chunks()
-        rank = np.repeat([ranks[part.order] for part in parts], [len(part.table) for part in parts])
+        rank = np.repeat([ranks[part.order] for part in parts], [len(part.samples) for part in parts])
         record = np.concatenate([part.places for part in parts])
-        ordered: pa.Table = table.take(pa.array(np.lexsort((record, rank))))
-        return ordered
+        return concatenated([part.samples for part in parts]).take(np.lexsort((record, rank)))
 
 
 class ColumnsChangedError(Exception):
@@ -319,22 +312,19 @@ class _Part:
     """Rows of one file: what the file is read by, and their places in it, counted from a base; None is in order."""
 
     order: tuple[bool, Path]
-    table: "pa.Table"
+    samples: "Samples"
     record: np.ndarray | None = None
     base: int = 0
 
     @property
     def places(self) -> np.ndarray:
         """The places of the rows in the file: those in columns come before those in text."""
-        record = np.arange(len(self.table)) if self.record is None else self.record
+        record = np.arange(len(self.samples)) if self.record is None else self.record
         return record.astype(np.int64) + self.base
 
     def filtered(self, keep: np.ndarray) -> "_Part":
         """Return some of the rows."""
-        import pyarrow as pa
-
-        table = self.table.filter(pa.array(keep))
-        return _Part(self.order, table, None if self.record is None else self.record[keep], self.base)
+        return _Part(self.order, self.samples.take(keep), self.places[keep] - self.base, self.base)
 
 
 @dataclass(slots=True)
@@ -346,19 +336,15 @@ class _Chunk:
     latest: int = 0
 
     def __len__(self) -> int:
-        return sum(len(part.table) for part in self.parts)
+        return sum(len(part.samples) for part in self.parts)
 
     def __post_init__(self) -> None:
-        times = [part.table.column("time").to_numpy() for part in self.parts]
+        times = [part.samples["time"] for part in self.parts]
         self.earliest = min(int(time.min()) for time in times)
         self.latest = max(int(time.max()) for time in times)
 
 
 def _without_seen(parts: list[_Part]) -> list[_Part]:
     """Return the parts without rows of CSV at instants at which there is an envelope."""
-
-    def times(part: _Part) -> np.ndarray:
-        return part.table.column("time").to_numpy()
-
-    seen = np.concatenate([times(part) for part in parts if not part.order[0]])
-    return [part.filtered(~np.isin(times(part), seen)) if part.order[0] else part for part in parts]
+    seen = np.concatenate([part.samples["time"] for part in parts if not part.order[0]])
+    return [part.filtered(~np.isin(part.samples["time"], seen)) if part.order[0] else part for part in parts]
