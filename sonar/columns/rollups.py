@@ -17,7 +17,7 @@ columns, and is no smaller.
 
 import json
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sonar.analysis.combine import passing_jobs
-from sonar.analysis.exact import PEAKS, SUMMED, Columns, joined_columns
+from sonar.analysis.exact import PEAKS, SUMMED, Columns, joined_columns, ranges
 from sonar.analysis.rows import HostRows, rows_of_hosts
 from sonar.analysis.samples import of_hosts
 from sonar.analysis.select import DEFAULT_EXCLUSIONS, RecordFilter
@@ -84,12 +84,18 @@ class DayRollup:
     columns: Identity  # that it was made of
     hosts: dict[str, int]  # in the order of the rows
     _kept: "dict[str, _Table] | None" = None
+    _by_job: dict[str, np.ndarray] = field(default_factory=dict)  # of tables that are kept, the order of rows by job
 
     def keep(self) -> None:
         """Read all, and keep it in memory, unless it has been replaced."""
         if self._kept is None and self.hosts:
             with suppress(ColumnsChangedError):
-                self._kept = {name: self._table(name, (0, len(self.hosts))) for name in _TABLES[self.verb]}
+                first, *details = _TABLES[self.verb]
+                kept = {name: self._table(name, (0, len(self.hosts))) for name in (first, *details)}
+                if self.verb == "jobs":
+                    kept[first] = kept[first].coded("users")
+                    self._by_job = {name: np.argsort(kept[name].values("job"), kind="stable") for name in details}
+                self._kept = kept
 
     def summaries(self, hosts: frozenset[str], records: RecordFilter | None = None) -> Summaries | None:
         """Return the summaries of some hosts, and perhaps of others, without runs and extents.
@@ -106,7 +112,7 @@ class DayRollup:
                 rows = table if name == first else self._table(name, wanted)
                 found = replace(found, **{_member(name): rows.columns()})  # type: ignore[arg-type]
             return found
-        coded: Any = table["users"].dictionary_encode()
+        coded = table.coded("users")["users"]
         passing = passing_jobs(coded.dictionary.to_pylist(), coded.indices.to_numpy(), table.values("job"), records)
         if passing is None:
             return None
@@ -116,9 +122,7 @@ class DayRollup:
             return found
         numbers = np.unique(detailed)
         for name in details:
-            table = self._table(name, wanted)
-            of_jobs = table.columns(np.flatnonzero(np.isin(table.values("job"), numbers)))
-            found = replace(found, **{_member(name): of_jobs})  # type: ignore[arg-type]
+            found = replace(found, **{_member(name): self._of_jobs(name, numbers, wanted)})  # type: ignore[arg-type]
         return found
 
     def every(self, hosts: frozenset[str]) -> Summaries:
@@ -139,6 +143,18 @@ class DayRollup:
         if self._kept is not None:
             return self._kept[name].of_hosts(hosts)
         return _read(self.directory, name, self.columns, hosts).of_hosts(hosts)
+
+    def _of_jobs(self, name: str, numbers: np.ndarray, hosts: tuple[int, int]) -> Columns:
+        """Return the rows of a table that are of these jobs, which ascend, and of hosts from the first to the last."""
+        if self._kept is None:
+            table = self._table(name, hosts)
+            return table.columns(np.flatnonzero(np.isin(table.values("job"), numbers)))
+        table, order = self._kept[name], self._by_job[name]
+        job = table.values("job")
+        low, high = (np.searchsorted(job, numbers, side, sorter=order) for side in ("left", "right"))
+        at = np.sort(order[ranges(low, high - low)])
+        host = table.values("host")[at]
+        return table.columns(at[(hosts[0] <= host) & (host <= hosts[1])])
 
     def _nothing(self, table: "_Table") -> Summaries:
         return Summaries(list(self.hosts), table.about["words"], {}, {}, {}, {}, {}, {}, {})
@@ -165,6 +181,16 @@ class _Table:
             return self
         low, high = np.searchsorted(self.values("host"), [hosts[0], hosts[1] + 1]).tolist()
         return self if high - low == len(self.rows) else _Table(self.rows.slice(low, high - low), self.about)
+
+    def coded(self, name: str) -> "_Table":
+        """Return the same with each text of a column once."""
+        import pyarrow as pa
+
+        texts = self[name]
+        if pa.types.is_dictionary(texts.type):
+            return self
+        at = self.rows.column_names.index(name)
+        return _Table(self.rows.set_column(at, name, texts.dictionary_encode()), self.about)
 
     def values(self, name: str) -> np.ndarray:
         """Return a column of numbers, which may be narrower than it was; without rows there may be no such column."""
@@ -193,8 +219,8 @@ class _Table:
 
         found = {}
         for name in self.about["texts"]:
-            texts = self[name]
-            found[_TEXTS[name]] = texts if rows is None else texts.take(pa.array(rows))
+            texts = self[name] if rows is None else self[name].take(pa.array(rows))
+            found[_TEXTS[name]] = texts.dictionary_decode() if pa.types.is_dictionary(texts.type) else texts
         return found
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sonar.analysis.select import RecordFilter
     from sonar.analysis.summary import Summaries
     from sonar.config.nodes import NodeTable
-    from sonar.read.scan import Tables
+    from sonar.read.scan import Pieces
     from sonar.verbs.query import Query, Window
 
 __all__ = ["HostLoad", "Selection", "jobs_of_all_hosts", "loads_of_all_hosts", "summaries"]
@@ -156,7 +156,7 @@ def _jobs_of_host(
     over_hosts: "OverHosts",
     with_totals: bool,  # noqa: FBT001
     host: str,
-    tables: "Tables",
+    pieces: "Pieces",
 ) -> HostJobs | None:
     import numpy as np
 
@@ -164,11 +164,11 @@ def _jobs_of_host(
     from sonar.analysis.jobs import OverHosts, jobs_of_host
 
     if not with_totals and over_hosts is not OverHosts.ALL:
-        found = summaries(selection, host, tables, jobs=True, alone=True)
+        found = summaries(selection, host, pieces, jobs=True, alone=True)
         if found is not None:
             jobs = jobs_of_parts([Part(summary, frozenset((host,))) for summary in found])
             return HostJobs(jobs, None, np.concatenate([summary.runs[host] for summary in found]))
-    streams = _streams(selection, host, tables, with_totals=with_totals)
+    streams = _streams(selection, pieces, with_totals=with_totals)
     if streams is None:
         return None
     jobs, shared = jobs_of_host(streams.selected, over_hosts)
@@ -181,21 +181,21 @@ def _rows_of_jobs(
     hosts: frozenset[str],
     with_totals: bool,  # noqa: FBT001
     host: str,
-    tables: "Tables",
+    pieces: "Pieces",
 ) -> "Samples | None":
     """Return the samples of some jobs that the batch system has numbered."""
     import numpy as np
 
     if host not in hosts:
         return None
-    streams = _streams(selection, host, tables, with_totals=with_totals)
+    streams = _streams(selection, pieces, with_totals=with_totals)
     if streams is None:
         return None
     rows = streams.selected
     return rows.take((rows["epoch"] == 0) & np.isin(rows["job"], list(numbers)))
 
 
-def _load_of_host(selection: Selection, slot: int, host: str, tables: "Tables") -> HostLoad | None:
+def _load_of_host(selection: Selection, slot: int, host: str, pieces: "Pieces") -> HostLoad | None:
     import numpy as np
 
     from sonar.analysis.buckets import folded, series_of
@@ -204,12 +204,12 @@ def _load_of_host(selection: Selection, slot: int, host: str, tables: "Tables") 
     from sonar.analysis.summary import HALF_HOUR
 
     if slot and slot % HALF_HOUR == 0:
-        found = summaries(selection, host, tables, jobs=False)
+        found = summaries(selection, host, pieces, jobs=False)
         if found is not None:
             series = load_of_parts([Part(summary, frozenset((host,))) for summary in found], slot).get(host)
             runs = np.concatenate([summary.runs[host] for summary in found])
             return HostLoad(series, (found[0].extents[host][0], found[-1].extents[host][1]), runs)
-    streams = _streams(selection, host, tables, with_totals=False)
+    streams = _streams(selection, pieces, with_totals=False)
     if streams is None:
         return None
     rows = streams.selected
@@ -220,27 +220,25 @@ def _load_of_host(selection: Selection, slot: int, host: str, tables: "Tables") 
 
 
 def summaries(
-    selection: Selection, host: str, tables: "Tables", *, jobs: bool, alone: bool = False
+    selection: Selection, host: str, pieces: "Pieces", *, jobs: bool, alone: bool = False
 ) -> "list[Summaries] | None":
     """Return summaries of a host's samples with all details, each later than the one before; None if there are none.
 
-    Then not all tables have been looked at. If they are alone, nothing else being known of the host's jobs, the summary
-    of one table does with fewer details.
+    Then not all pieces have been looked at. If they are alone, nothing else being known of the host's jobs, the summary
+    of one piece does with fewer details.
     """
     from itertools import chain, islice
 
     from sonar.analysis.merge import TAIL_S
-    from sonar.analysis.samples import samples_of
     from sonar.analysis.summary import Details, summarized
 
     if selection.converts_gpu_memory(host):
         return None
     found: list[Summaries] = []
-    left = iter(tables)
+    left = iter(pieces)
     first = list(islice(left, 2 if alone else 0))
     details = Details.LACKING if alone and len(first) == 1 else Details.ALL
-    for table in chain(first, left):
-        samples = samples_of(table)
+    for samples in chain(first, left):
         summary = summarized(samples, selection.records, selection.window, jobs=jobs, details=details)
         if summary is None or (found and summary.extents[host][0] - found[-1].extents[host][1] <= TAIL_S):
             return None
@@ -257,17 +255,18 @@ class _Streams:
     runs: "np.ndarray"
 
 
-def _streams(selection: Selection, host: str, tables: "Tables", *, with_totals: bool) -> _Streams | None:
+def _streams(selection: Selection, pieces: "Pieces", *, with_totals: bool) -> _Streams | None:
     from sonar.analysis.bounds import bounds_of
     from sonar.analysis.coverage import runs_of
-    from sonar.analysis.samples import samples_of
+    from sonar.analysis.samples import concatenated
     from sonar.analysis.streams import clean_streams, selected, with_growth
-    from sonar.read.scan import whole
 
-    table = whole(host, tables)
-    samples = samples_of(table) if table is not None else None
-    bounds = bounds_of(samples) if samples is not None else None
-    if samples is None or bounds is None:
+    parts = list(pieces)
+    if not parts:
+        return None
+    samples = concatenated(parts)
+    bounds = bounds_of(samples)
+    if bounds is None:
         return None
     streams = clean_streams(samples, selection.nodes)
     if with_totals:

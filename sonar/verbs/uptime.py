@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sonar.columns.rollups import DayRuns
     from sonar.read.columns import Facts, Identity
     from sonar.read.plan import DayPlan, HostPlan
-    from sonar.read.scan import Tables
+    from sonar.read.scan import Pieces
     from sonar.verbs.query import Query
 
 __all__ = ["VERB"]
@@ -110,17 +110,16 @@ def _day(directory: "Path", identity: "Identity") -> "_Day":
     return found[1] if found else None, open_runs(directory, identity)
 
 
-def _parts(records: "RecordFilter | None", _host: str, tables: "Tables") -> "list[_Told] | None":
-    """Return when a host was sampled, table by table."""
+def _parts(records: "RecordFilter | None", _host: str, pieces: "Pieces") -> "list[_Told] | None":
+    """Return when a host was sampled, piece by piece."""
     from sonar.analysis.bounds import bounds_of
-    from sonar.analysis.samples import samples_of
     from sonar.analysis.uptime import probes_of
 
-    parts = []
-    for table in tables:
-        samples = samples_of(table)
-        if bounds := bounds_of(samples):
-            parts.append((probes_of(samples if records is None else samples.take(records.mask(samples))), bounds))
+    parts = [
+        (probes_of(samples if records is None else samples.take(records.mask(samples))), bounds)
+        for samples in pieces
+        if (bounds := bounds_of(samples))
+    ]
     return parts or None
 
 
