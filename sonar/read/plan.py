@@ -3,10 +3,10 @@
 A plan is made from names, sizes and metadata only. It can be sent to another process or machine that sees the tree.
 """
 
-import os
+import contextlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,14 +14,15 @@ import numpy as np
 
 from sonar.places import known_state
 from sonar.read.columns import COLUMNS_NAME, Identity, covered, facts_at, identity_of, open_columns
-from sonar.read.files import LogFile, SampleReader, host_of
+from sonar.read.files import DayFiles, LogFile, SampleReader, host_of
 from sonar.read.tree import read_bytes
 
 if TYPE_CHECKING:
     from sonar.analysis.samples import Samples
     from sonar.hosts import HostPatterns
+    from sonar.read.sources import Listing
 
-__all__ = ["ColumnsChangedError", "Foreign", "HostPlan", "HostReading", "Text", "plans_of"]
+__all__ = ["ColumnsChangedError", "Foreign", "HostPlan", "HostReading", "Text", "plans_of", "prepare_plan"]
 
 
 _TEXT = 1 << 41  # places in text come behind those in columns
@@ -70,52 +71,72 @@ class Foreign:
 
 
 def plans_of(
-    files: Sequence[LogFile],
-    columns: Sequence[Path],
+    days: Sequence[DayFiles],
     limits: tuple[int, int],
     hosts: "HostPatterns | None",
     *,
     use_columns: bool = True,
 ) -> tuple[dict[str, HostPlan], Counter[tuple[Path, str]]]:
-    """Return the plan of each host, and how many bad records were met when the columns that count were made.
-
-    `files` are those of the tree, `columns` the columns in it.
-    """
+    """Return the plan of each host, and how many bad records were met when the columns that count were made."""
     by_host: dict[str, list[DayPlan]] = {}
     dropped: Counter[tuple[Path, str]] = Counter()
-    by_directory: dict[str, list[LogFile]] = {}  # by text, since paths are slow
-    for file in files:
-        by_directory.setdefault(str(file.path).rpartition("/")[0], []).append(file)
-    directories = {name: of_directory[0].path.parent for name, of_directory in by_directory.items()}
-    directories |= {str(path.parent): path.parent for path in columns}
-    for name, directory in sorted(directories.items()):
-        _plan_day(directory, by_directory.get(name, []), hosts, by_host, dropped, use_columns=use_columns)
+    for day in days:
+        plan = _plan_of_day(day, hosts, use_columns=use_columns)
+        for host, of_host in plan.hosts.items():
+            by_host.setdefault(host, []).append(of_host)
+        dropped.update(plan.dropped)
     plans = {host: HostPlan(host, tuple(by_host[host]), limits) for host in sorted(by_host)}
     return plans, dropped
 
 
-def _plan_day(
-    directory: Path,
-    files: list[LogFile],
-    hosts: "HostPatterns | None",
-    by_host: dict[str, list[DayPlan]],
-    dropped: Counter[tuple[Path, str]],
-    *,
-    use_columns: bool,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """What is to be read for each host in one directory."""
+
+    hosts: dict[str, DayPlan]
+    dropped: Counter[tuple[Path, str]]
+    is_whole: bool  # all is in columns, each host's rows from a file of its own
+
+
+def prepare_plan(directory: Path, noted: "Listing") -> None:
+    """Make the plan of a day, which is kept with the listing of its directory."""
+    _plan_of_day(DayFiles.of(directory, noted.files, noted), None, use_columns=True)
+
+
+def _plan_of_day(day: DayFiles, hosts: "HostPatterns | None", *, use_columns: bool) -> _Planned:
+    """Return the plan of a day; one that was made of the same files before holds as long as no file had to be read."""
+    if day.noted is None or not use_columns:
+        return _plan_day(day, hosts, use_columns=use_columns)
+    known: _Planned | None = day.noted.made.get("plan")
+    if known is not None and hosts is None:
+        return known
+    if known is not None and hosts is not None and not known.dropped:
+        return replace(known, hosts={host: plan for host, plan in known.hosts.items() if hosts.match(host)})
+    plan = _plan_day(day, hosts, use_columns=True)
+    if hosts is None and plan.is_whole:
+        day.noted.made["plan"] = plan
+    return plan
+
+
+def _plan_day(day: DayFiles, hosts: "HostPatterns | None", *, use_columns: bool) -> _Planned:
+    directory, files = day.directory, day.samples
+    dropped: Counter[tuple[Path, str]] = Counter()
     texts: dict[str, list[Text]] = {}
-    identity, facts = (facts_at(directory / COLUMNS_NAME) if use_columns else None) or (None, None)
+    states = _states(day) if use_columns else {}
+    found = facts_at(directory / COLUMNS_NAME, states.get(COLUMNS_NAME)) if COLUMNS_NAME in states else None
+    identity, facts = found or (None, None)
     valid: set[int] = set()
     offsets: dict[str, int] = {}
-    states = {file.path.name: _state(file.path) for file in files} if facts else {}
+    is_whole = True
     for number, source in enumerate(facts.sources if facts else ()):
-        if hosts is not None and not hosts.match(host_of(source.name)):
+        host = host_of(source.name)
+        if hosts is not None and not hosts.match(host):
             continue
-        now = states.get(source.name)
-        if now is not None and identity_of(now) == (source.inode, source.mtime_ns, source.size):
+        if states.get(source.name) == (source.inode, source.mtime_ns, source.size):
             offset: int | None = source.offset
         else:
             offset = covered(source, directory / source.name)
+            is_whole = False
         if offset is not None:
             offsets[source.name] = offset
         if offset is not None or source.removed:  # what has the name of a removed file came later
@@ -125,28 +146,37 @@ def _plan_day(
     for file in files:
         offset = offsets.get(file.path.name, 0)
         now = states.get(file.path.name)
-        if not offset or (now is not None and now.st_size > offset):
+        if not offset or (now is not None and now[2] > offset):
             texts.setdefault(file.host, []).append(Text(file, offset))
     stored = facts.hosts if facts else {}
     everything = facts is not None and len(valid) == len(facts.sources)
+    plans = {}
+    named = [host_of(source.name) for source in facts.sources] if facts else []
     for host in {*stored, *texts}:
         if hosts is not None and not hosts.match(host):
             continue
         rows = stored.get(host)
         if rows is not None and rows.source >= 0 and rows.source not in valid:
             rows = None
+        is_whole &= rows is not None and rows.source >= 0 and named[rows.source] == host
         sources = None if everything or rows is None or rows.source >= 0 else frozenset(valid)
         if rows is not None or host in texts:
-            by_host.setdefault(host, []).append(
-                DayPlan(directory, identity if rows is not None else None, sources, tuple(texts.get(host, ())))
+            plans[host] = DayPlan(
+                directory, identity if rows is not None else None, sources, tuple(texts.get(host, ()))
             )
+    return _Planned(plans, dropped, is_whole and not texts)
 
 
-def _state(path: Path) -> os.stat_result | None:
-    try:
-        return known_state(path)
-    except OSError:
-        return None
+def _states(day: DayFiles) -> "Mapping[str, Identity]":
+    """Return the state of the columns and of each file of samples, as far as there are columns."""
+    if day.noted is not None:
+        return day.noted.files
+    states = {}
+    if day.has_columns:
+        for path in (day.directory / COLUMNS_NAME, *(file.path for file in day.samples)):
+            with contextlib.suppress(OSError):
+                states[path.name] = identity_of(known_state(path))
+    return states
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from sonar.errors import SonarError
-from sonar.read.files import LogFile, SampleReader, host_of, listed
+from sonar.read.files import COLUMNS_NAME, DayFiles, LogFile, SampleReader, host_of, listed
 from sonar.read.tree import read_bytes
 from sonar.read.workers import worker_processes
 from sonar.times import DAY, day_of
@@ -53,10 +53,11 @@ class Scan:
         files: Sequence[LogFile],
         hosts: "HostPatterns | None" = None,
         days: tuple[int, int] | None = None,
-        columns: Sequence[Path] = (),
+        listed_days: "Sequence[DayFiles]" = (),
     ) -> None:
         self._files = tuple(files)
-        self._columns = tuple(columns)
+        self._listed = tuple(listed_days)
+        self._columns = tuple(day.directory / COLUMNS_NAME for day in self._listed if day.has_columns)
         self._hosts = hosts
         self._days = days  # first instant of the first day, last instant of the last
         self.discarded: Counter[tuple[Path, str]] = Counter()
@@ -83,13 +84,19 @@ class Scan:
         if not root.is_dir():
             raise SonarError(f"Not a viable log directory: {root}")
         first, last = day_of(start).toordinal() - 1, day_of(end).toordinal() + 1
-        files, columns = listed(root, first, last, hosts) if start <= end else ([], [])
-        return cls(files, hosts, (start // DAY * DAY, (end // DAY + 1) * DAY - 1), columns)
+        days = listed(root, first, last, hosts) if start <= end else []
+        files = [file for day in days for file in day.samples]
+        return cls(files, hosts, (start // DAY * DAY, (end // DAY + 1) * DAY - 1), days)
 
     @property
     def files(self) -> tuple[Path, ...]:
         """The files that will be read, in reading order."""
         return tuple(file.path for file in self._files)
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """The hosts that the files of a tree are named after."""
+        return frozenset(file.host for file in self._files)
 
     def tables(self, columns: Sequence[str] | None = None) -> "Iterator[pa.Table]":
         """Yield the samples in reading order, a table a file: JSON first, since it tells more, then path, then line."""
@@ -136,7 +143,7 @@ class Scan:
 
         if self._days is None or not self.use_columns or not self._columns:
             return None
-        plans, self._from_plans = plans_of(self._files, self._columns, self._days, self._hosts)
+        plans, self._from_plans = plans_of(self._listed, self._days, self._hosts)
         self._from_texts.clear()
         self.discarded = self._from_plans.copy()
         return plans
@@ -179,9 +186,7 @@ class Scan:
         from sonar.read.plan import plans_of
 
         assert self._days is not None
-        plans, self.discarded = plans_of(
-            self._files, self._columns, self._days, self._hosts, use_columns=self.use_columns
-        )
+        plans, self.discarded = plans_of(self._listed, self._days, self._hosts, use_columns=self.use_columns)
         from_columns = sum(day.columns is not None for plan in plans.values() for day in plan.days)
         texts = sum(len(day.texts) for plan in plans.values() for day in plan.days)
         self.way = f"columns of {from_columns} days of hosts, {texts} files of the log"
