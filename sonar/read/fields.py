@@ -65,7 +65,7 @@ class Block:
         for byte in (_RETURN, _NUL):
             if byte in data:
                 self.odd[np.searchsorted(self.line_end, np.flatnonzero(content == byte) + _PAD)] = True
-        if not data.isascii():
+        if content.max() >= 128:
             self.odd[np.searchsorted(self.line_end, np.flatnonzero(content >= 128) + _PAD)] = True
 
     def _hide_quoted(self, is_separator: np.ndarray, quotes: np.ndarray) -> bool:

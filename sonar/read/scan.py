@@ -205,12 +205,14 @@ class Scan:
 
     def _run(self, work: "Callable[[list[HostPlan]], _Outcome]", plans: "list[HostPlan]") -> "Iterator[_Outcome]":
         """Yield the outcome of all plans, some at a time."""
-        jobs = min(self.jobs, 1 + sum(plan.size for plan in plans) // _WORTH_A_PROCESS, len(plans))
+        cost = sum(plan.size for plan in plans)
+        jobs = min(self.jobs, 1 + cost // _WORTH_A_PROCESS, len(plans))
         if self.executor is None and jobs <= 1:
             for plan in plans:
                 yield work([plan])
             return
-        at_once = max(1, len(plans) // (max(jobs, 4) * 8))
+        # Small portions, so that all processes end at about the same time, but no smaller than is worth sending one.
+        at_once = max(1, min(len(plans) // (max(jobs, 4) * 8), len(plans) * _WORTH_A_PROCESS // max(cost, 1)))
         portions = [plans[at : at + at_once] for at in range(0, len(plans), at_once)]
         with worker_processes(1 if self.executor is not None else jobs) as pool:
             executor = self.executor or pool

@@ -70,7 +70,7 @@ def jobs_of_all_hosts(
 
     selection = Selection(query.filter, query.window, query.nodes)
     columns = _columns(query, with_totals=with_totals)
-    work = partial(_jobs_of_host, selection, over_hosts, with_totals)
+    work = partial(_jobs_of_host, selection, over_hosts, with_totals, with_runs)
     found: dict[str, HostJobs] = {}
     parts: dict[str, Jobs] = {}
     runs: dict[str, np.ndarray] = {}
@@ -125,7 +125,7 @@ def loads_of_all_hosts(query: "Query", slot: int, *, with_runs: bool) -> dict[st
 
     selection = Selection(query.filter, query.window, query.nodes)
     columns = _columns(query, with_totals=False)
-    work = partial(_load_of_host, selection, slot)
+    work = partial(_load_of_host, selection, slot, with_runs)
     rolled = None
     if slot and slot % HALF_HOUR == 0:
         rolled = rolled_up(query, "load", selection, columns, with_runs=with_runs)
@@ -155,10 +155,10 @@ def _jobs_of_host(
     selection: Selection,
     over_hosts: "OverHosts",
     with_totals: bool,  # noqa: FBT001
+    with_runs: bool,  # noqa: FBT001
     host: str,
     pieces: "Pieces",
 ) -> HostJobs | None:
-    import numpy as np
 
     from sonar.analysis.combine import Part, jobs_of_parts
     from sonar.analysis.jobs import OverHosts, jobs_of_host
@@ -167,12 +167,20 @@ def _jobs_of_host(
         found = summaries(selection, host, pieces, jobs=True, alone=True)
         if found is not None:
             jobs = jobs_of_parts([Part(summary, frozenset((host,))) for summary in found])
-            return HostJobs(jobs, None, np.concatenate([summary.runs[host] for summary in found]))
+            return HostJobs(jobs, None, _runs([summary.runs[host] for summary in found], with_runs=with_runs))
     streams = _streams(selection, pieces, with_totals=with_totals)
     if streams is None:
         return None
     jobs, shared = jobs_of_host(streams.selected, over_hosts)
-    return HostJobs(jobs, shared, streams.runs)
+    return HostJobs(jobs, shared, _runs([streams.runs], with_runs=with_runs))
+
+
+def _runs(parts: "list[np.ndarray]", *, with_runs: bool) -> "np.ndarray":
+    """Return all runs of a host, or no more than the first and the last."""
+    import numpy as np
+
+    runs = np.concatenate(parts)
+    return runs if with_runs else runs[:: max(len(runs) - 1, 1)].copy()
 
 
 def _rows_of_jobs(
@@ -195,9 +203,13 @@ def _rows_of_jobs(
     return rows.take((rows["epoch"] == 0) & np.isin(rows["job"], list(numbers)))
 
 
-def _load_of_host(selection: Selection, slot: int, host: str, pieces: "Pieces") -> HostLoad | None:
-    import numpy as np
-
+def _load_of_host(
+    selection: Selection,
+    slot: int,
+    with_runs: bool,  # noqa: FBT001
+    host: str,
+    pieces: "Pieces",
+) -> HostLoad | None:
     from sonar.analysis.buckets import folded, series_of
     from sonar.analysis.combine import Part, load_of_parts
     from sonar.analysis.merge import merged
@@ -207,16 +219,17 @@ def _load_of_host(selection: Selection, slot: int, host: str, pieces: "Pieces") 
         found = summaries(selection, host, pieces, jobs=False)
         if found is not None:
             series = load_of_parts([Part(summary, frozenset((host,))) for summary in found], slot).get(host)
-            runs = np.concatenate([summary.runs[host] for summary in found])
+            runs = _runs([summary.runs[host] for summary in found], with_runs=with_runs)
             return HostLoad(series, (found[0].extents[host][0], found[-1].extents[host][1]), runs)
     streams = _streams(selection, pieces, with_totals=False)
     if streams is None:
         return None
     rows = streams.selected
+    runs = _runs([streams.runs], with_runs=with_runs)
     if not len(rows):
-        return HostLoad(None, streams.bounds, streams.runs)
+        return HostLoad(None, streams.bounds, runs)
     of_steps = series_of(merged(rows, rows["stream"] * 0))
-    return HostLoad(folded(of_steps, slot) if slot else of_steps, streams.bounds, streams.runs)
+    return HostLoad(folded(of_steps, slot) if slot else of_steps, streams.bounds, runs)
 
 
 def summaries(

@@ -69,7 +69,7 @@ def _told(query: "Query") -> "dict[str, _Told]":
             number = sum(len(known) for known, _ in of_runs.values())
             query.scan.way = f"roll-ups of {number} days of hosts, samples of {sum(len(p.days) for p in live.values())}"
             return {host: of_host for host, of_host in told.items() if of_host is not None}
-    return {host: whole for host, of_host in query.scan.map(work, columns) if (whole := _joined(of_host)) is not None}
+    return dict(query.scan.map(partial(_whole, records), columns))
 
 
 def _of_runs(
@@ -121,6 +121,12 @@ def _parts(records: "RecordFilter | None", _host: str, pieces: "Pieces") -> "lis
         if (bounds := bounds_of(samples))
     ]
     return parts or None
+
+
+def _whole(records: "RecordFilter | None", host: str, pieces: "Pieces") -> "_Told | None":
+    """Return when a host was sampled."""
+    parts = _parts(records, host, pieces)
+    return _joined(parts) if parts else None
 
 
 def _joined(parts: "list[_Told]") -> "_Told | None":
