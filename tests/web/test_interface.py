@@ -5,12 +5,9 @@ import gzip
 import http.client
 import json
 import os
-import select
 import signal
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -190,12 +187,18 @@ def metric(server: Server, name: str) -> float:
 
 
 def processes_of(server: Server) -> set[int]:
-    """The processes of analyses: the grandchildren of the server."""
+    """The processes of analyses, and the one that waits for the next: the grandchildren of the server."""
     parents = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
     return {pid for pid, parent in parents.items() if parents.get(parent) == server.pid}
+
+
+def kill_processes(server: Server) -> None:
+    for pid in processes_of(server):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_who_goes_away_stops_the_question(small: Server) -> None:
@@ -227,46 +230,43 @@ def test_too_many_questions_are_503_and_ping_and_pages_go_on(small: Server) -> N
     assert small.get(f"/metadata?cluster={CLUSTER}").status == 200
 
 
-@contextmanager
-def halted(server: Server) -> Iterator[socket.socket]:
-    """A question whose process was stopped before it answered; where it was quicker than that, it is asked again."""
-    while True:
-        with raw_request(server, f"/jobs?cluster={CLUSTER}&from=14d&user=-&fmt=csv,all") as connection:
-            until(lambda connection=connection: processes_of(server) or answered(connection), "it runs")  # type: ignore[misc]
-            for pid in processes_of(server):
-                os.kill(pid, signal.SIGSTOP)
-            if not answered(connection, 0.3):
-                yield connection
-                return
-            for pid in processes_of(server):
-                os.kill(pid, signal.SIGKILL)
-
-
-def answered(connection: socket.socket, within_s: float = 0) -> bool:
-    return bool(select.select([connection], [], [], within_s)[0])
-
-
-def status_on(connection: socket.socket) -> int:
-    with http.client.HTTPResponse(connection) as response:
-        response.begin()
-        return response.status
-
-
 def test_a_killed_process_is_an_error_of_one_question_only(small: Server) -> None:
-    with halted(small) as connection:
-        for pid in processes_of(small):
-            os.kill(pid, signal.SIGKILL)
-        assert status_on(connection) == 500
+    lost = metric(small, 'sonalyzed_tasks_total{outcome="lost"}')
+    connection = raw_request(small, SLOW)
+
+    def is_lost() -> bool:
+        kill_processes(small)
+        return metric(small, 'sonalyzed_tasks_total{outcome="lost"}') > lost
+
+    until(is_lost, "its process was killed")
+    response = http.client.HTTPResponse(connection)
+    response.begin()
+    assert response.status == 500
+    connection.close()
     assert small.get(f"/metadata?cluster={CLUSTER}").status == 200
+
+
+def test_a_process_that_was_killed_before_it_was_needed_is_none(small: Server) -> None:
+    for _ in range(3):
+        until(lambda: processes_of(small), "one waits")
+        kill_processes(small)
+        assert small.get(f"/metadata?cluster={CLUSTER}").status == 200
 
 
 def test_too_slow_is_504_and_too_large_is_503(site: Path) -> None:
     options: list[str | Path] = ["--cluster-config", site, "--password-file", site / "passwords"]
     with running(site, [*options, "--query-time", "1"], tls=False) as server:
-        with halted(server) as connection:
-            assert status_on(connection) == 504
+        connection = raw_request(server, SLOW)
+        until(lambda: processes_of(server), "it runs")
+        stopped = processes_of(server)
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)  # as slow as can be
+        slow = http.client.HTTPResponse(connection)
+        slow.begin()
+        assert slow.status == 504
+        connection.close()
         assert server.get("/ping", login=None).status == 200
-        until(lambda: not processes_of(server), "its process is gone")
+        until(lambda: not processes_of(server) & stopped, "its process is gone")
     with running(site, [*options, "--query-memory", "60M"], tls=False) as server:
         large = server.get(f"/jobs?cluster={CLUSTER}&from=14d&user=-")
         assert large.status == 503
