@@ -123,14 +123,14 @@ def summary_of(rows: HostRows, window: "Window | None", *, jobs: bool, details: 
 
         found, steps = jobs_of_rows(rows, sets)
         if details is Details.APART:
-            (heads, parts), others = details_apart(rows, steps, found["detailed"])
+            (heads, parts), others = details_apart(rows, steps, found, found["detailed"])
             return Summaries(hosts, words, sets, found, heads, parts, {}, runs, extents, others)
         if details is Details.ALL:
             found["detailed"][:] = True
         elif details is Details.LACKING:
             found["detailed"] = ~found["whole"]
         is_needed = details is not Details.LACKING or found["detailed"].any()
-        heads, parts = details_of(rows, steps, found["detailed"]) if is_needed else ({}, {})
+        heads, parts = details_of(rows, steps, found, found["detailed"]) if is_needed else ({}, {})
         return Summaries(hosts, words, sets, found, heads, parts, {}, runs, extents)
     heads, slots = _load(rows)
     return Summaries(hosts, words, sets, {}, heads, {}, slots, runs, extents)
