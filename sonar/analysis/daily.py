@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sonar.analysis.exact import ONE, PEAKS, SUMMED, Columns, exact, floats, joined_columns, normalized
+from sonar.analysis.exact import ONE, PEAKS, SUMMED, WHOLE, Columns, added, floats, joined_columns, normalized
 from sonar.analysis.merge import union_of_gpus
 from sonar.analysis.rows import HostRows
 from sonar.analysis.summary import HEAD, OUTSIDE, STREAM_KEY, heads_of
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["details_apart", "details_of", "jobs_of_rows"]
-
-_EXACT = float(1 << 53)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,7 @@ def _steps(rows: HostRows) -> _Steps:
     new[1:] = (job[1:] != job[:-1]) | (host[1:] != host[:-1]) | (epoch[1:] != epoch[:-1]) | (job[1:] == 0)
     first = np.flatnonzero(new)
     of_stream = np.cumsum(new) - 1
-    values = _values(rows)
+    values = rows.summands()
     if len(first) == 0:
         none = np.zeros(0, np.int64)
         nothing = dict.fromkeys(SUMMED)
@@ -96,25 +94,9 @@ def _steps(rows: HostRows) -> _Steps:
     cells = int(size.sum())
     samples = np.bincount(cell if rows.good is None else cell[rows.good], minlength=cells)
     widest = int(samples.max())
-    sums = {name: None if of_rows is None else _added(cell, of_rows, cells, widest) for name, of_rows in values.items()}
+    sums = {name: None if of_rows is None else added(cell, of_rows, cells, widest) for name, of_rows in values.items()}
     levels = _levels(sums)
     return _Steps(of_stream, first, offset, size, first_run, cell, widest, samples, values, sums, levels)
-
-
-def _values(rows: HostRows) -> dict[str, np.ndarray | None]:
-    """Return what rows add to steps, by name of SUMMED: None where that is nothing."""
-    values: dict[str, np.ndarray | None] = dict.fromkeys(SUMMED)
-    util = rows.util if rows.good is None else np.where(rows.good, rows.util, 0.0)
-    values["util"], values["util_part"] = exact(util)
-    for name in ("gpu_pct", *SUMMED[4:]):
-        of_rows = rows[name]
-        if of_rows.any():
-            values[name] = of_rows if rows.good is None else np.where(rows.good, of_rows, of_rows.dtype.type(0))
-    share = values["gpu_pct"]
-    if share is not None and share.dtype.kind == "f":
-        values["gpu_pct"], part = exact(share)
-        values["gpu_pct_part"] = part if part.any() else None
-    return values
 
 
 def _levels(sums: dict[str, np.ndarray | None]) -> dict[str, np.ndarray | None]:
@@ -126,18 +108,6 @@ def _levels(sums: dict[str, np.ndarray | None]) -> dict[str, np.ndarray | None]:
     return levels
 
 
-def _added(cell: np.ndarray, values: np.ndarray, cells: int, widest: int) -> np.ndarray:
-    """Return the sums of whole numbers by cell, as whole numbers."""
-    if len(values) == 0 or float(values.max()) * max(widest, 1) < _EXACT:
-        some = np.flatnonzero(values)
-        if len(some) * 3 < len(values):
-            cell, values = cell[some], values[some]
-        return np.bincount(cell, values, cells)
-    sums = np.zeros(cells, np.int64)
-    np.add.at(sums, cell, values.astype(np.int64))
-    return sums
-
-
 def _totals(steps: _Steps, starts: np.ndarray, size: int) -> np.ndarray:
     """Return what all rows of each job come to: rows of SUMMED."""
     totals = np.zeros((len(SUMMED), len(starts)), np.int64)
@@ -145,7 +115,7 @@ def _totals(steps: _Steps, starts: np.ndarray, size: int) -> np.ndarray:
     for place, name in enumerate(SUMMED):
         values = steps.values[name]
         if values is not None and len(starts):
-            if values.dtype.kind == "f" and float(values.max()) * longest >= _EXACT:
+            if values.dtype.kind == "f" and float(values.max()) * longest >= WHOLE:
                 values = values.astype(np.int64)
             totals[place] = np.add.reduceat(values, starts)
     return totals
@@ -229,7 +199,7 @@ def _details(
         sums, values = steps.sums[name], steps.values[name]
         if sums is not None and values is not None:
             with_heads[at] = sums[opened]
-            others[at] = with_heads[at] - _added(place, values[counting], len(opened), steps.widest)
+            others[at] = with_heads[at] - added(place, values[counting], len(opened), steps.widest)
     closed = (steps.samples > 0) & ~is_open & np.repeat(detailed, steps.size)
     of_jobs = _reduced(rows, steps, closed, {name: _without(values, opened) for name, values in steps.levels.items()})
     there = np.flatnonzero(of_jobs["n"])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sonar.analysis.exact import SUMMED, exact
 from sonar.analysis.merge import TAIL_S
 from sonar.analysis.samples import Samples, dense, ordered_by
 from sonar.analysis.streams import is_old_version, utilization
@@ -70,6 +71,21 @@ class HostRows:
     def within(self, rows: np.ndarray) -> np.ndarray:
         """Return which of some rows are within the window."""
         return np.ones(len(rows), bool) if self.inside is None else self.inside[rows]
+
+    def summands(self) -> dict[str, np.ndarray | None]:
+        """Return what rows add to sums, by name of SUMMED: None where that is nothing."""
+        values: dict[str, np.ndarray | None] = dict.fromkeys(SUMMED)
+        util = self.util if self.good is None else np.where(self.good, self.util, 0.0)
+        values["util"], values["util_part"] = exact(util)
+        for name in ("gpu_pct", *SUMMED[4:]):
+            of_rows = self[name]
+            if of_rows.any():
+                values[name] = of_rows if self.good is None else np.where(self.good, of_rows, of_rows.dtype.type(0))
+        share = values["gpu_pct"]
+        if share is not None and share.dtype.kind == "f":
+            values["gpu_pct"], part = exact(share)
+            values["gpu_pct_part"] = part if part.any() else None
+        return values
 
 
 def rows_of_hosts(samples: Samples, records: "RecordFilter", window: "Window | None") -> HostRows | None:

@@ -197,15 +197,16 @@ class ColumnsFile:
         names = [name for name in columns if name != "host" and name not in constants]
         table: Any = self._row_groups(groups, names)
         number = np.array([rows.rows for rows in where])
+        size = int(number.sum())
         taken = None
-        if int(number.sum()) < len(table):
+        if size < len(table):
             before = np.cumsum([0, *(self._file.metadata.row_group(group).num_rows for group in groups)])
             place = dict(zip(groups, before.tolist(), strict=False))
-            taken = ranges(
-                np.array([place[rows.first] + self._place(host) for host, rows in zip(wanted, where, strict=True)]),
-                number,
-            )
-        size = int(number.sum())
+            starts = np.array([place[rows.first] + self._place(host) for host, rows in zip(wanted, where, strict=True)])
+            if np.array_equal(starts[1:], starts[:-1] + number[:-1]):
+                table = table.slice(int(starts[0]), size)
+            else:
+                taken = ranges(starts, number)
         found: dict[str, Any] = {}
         words = {"host": wanted}
         for name in columns:
@@ -229,7 +230,7 @@ class ColumnsFile:
                 scale = self.facts.scales.get(name, 1)
                 if scale > 1:
                     values = values / float(scale)
-            found[name] = values if taken is None else values[taken]
+            found[name] = values if taken is None else values.take(taken)
         return Samples(found, words)
 
     def removed(self) -> "Iterator[tuple[str, pa.Table]]":
