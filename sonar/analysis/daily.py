@@ -12,6 +12,7 @@ import numpy as np
 from sonar.analysis.exact import ONE, PEAKS, SUMMED, WHOLE, Columns, added, floats, joined_columns, normalized
 from sonar.analysis.merge import union_of_gpus
 from sonar.analysis.rows import HostRows
+from sonar.analysis.samples import Streams
 from sonar.analysis.summary import HEAD, OUTSIDE, STREAM_KEY, heads_of
 from sonar.analysis.wordsets import WordSets
 
@@ -52,12 +53,9 @@ def jobs_of_rows(rows: HostRows, sets: "dict[str, pa.Array[Any]]") -> tuple[Colu
     first = steps.first_stream
     row = rows.starts[first]
     numbers = np.arange(len(first))
-    alone = rows["job"][row] == 0
-    found: Columns = {name: rows[name][row] for name in ("host", "job", "epoch")}
-    of_stream = {"user": rows["user"][row], "cmd": rows["cmd"][row], "group": rows.group[row], "which": rows.which[row]}
-    found |= {name: np.where(alone, values, 0).astype(np.int64) for name, values in of_stream.items()}
+    found = _keys(rows.streams.take(first))
     for name, column in (("user", "users"), ("cmd", "cmds")):
-        words = WordSets.of_groups(steps.of_stream, rows[name][rows.starts], rows.samples.words[name], numbers)
+        words = WordSets.of_groups(steps.of_stream, rows.streams[name], rows.samples.words[name], numbers)
         found[column] = words.codes
         sets[name] = words.texts
     found |= _reduced(rows, steps, steps.samples > 0, steps.levels)
@@ -76,7 +74,7 @@ def jobs_of_rows(rows: HostRows, sets: "dict[str, pa.Array[Any]]") -> tuple[Colu
 
 
 def _steps(rows: HostRows) -> _Steps:
-    job, host, epoch = (rows[name][rows.starts] for name in ("job", "host", "epoch"))
+    job, host, epoch = (rows.streams[name] for name in ("job", "host", "epoch"))
     new = np.ones(len(job), bool)
     new[1:] = (job[1:] != job[:-1]) | (host[1:] != host[:-1]) | (epoch[1:] != epoch[:-1]) | (job[1:] == 0)
     first = np.flatnonzero(new)
@@ -211,18 +209,15 @@ def _details(
     opened, of_opened, others = opened[keep], of_opened[keep], normalized(others[:, keep])
     of_all, of_cells = _flags(rows, steps, head, is_open, opened)
     open_time = rows.runs.time[opened - steps.offset[of_opened] + steps.first_run[of_opened]]
-    row = rows.starts[steps.first_stream]
     parts = joined_columns(
         [
             {name: of_jobs[name][..., there] for name in ("first", "last", "n", "peaks")}
             | {
-                "row": row[there],
                 "sums": of_jobs["sums"],
                 "gpus": of_all["gpus"][there],
                 "gpufail": of_all["gpufail"][there],
             },
             {
-                "row": row[of_opened],
                 "first": open_time,
                 "last": open_time,
                 "n": np.zeros(len(opened), np.int64),
@@ -233,13 +228,17 @@ def _details(
             },
         ]
     )
-    row = parts.pop("row")
-    alone = rows["job"][row] == 0
-    parts |= {name: rows[name][row] for name in ("host", "job", "epoch")}
-    of_stream = {"user": rows["user"][row], "cmd": rows["cmd"][row], "group": rows.group[row], "which": rows.which[row]}
-    parts |= {name: np.where(alone, of_stream[name], 0).astype(np.int64) for name in STREAM_KEY[2:]}
+    of_parts = np.concatenate([there, of_opened])
+    parts |= _keys(rows.streams.take(steps.first_stream[of_parts]))
     of_heads = steps.of_stream[np.searchsorted(rows.starts, heads.pop("row"), "right") - 1]
-    return heads, parts, of_heads, np.concatenate([there, of_opened])
+    return heads, parts, of_heads, of_parts
+
+
+def _keys(first: Streams) -> Columns:
+    """Return the keys of jobs by their first streams; where there is no job, a stream stands for itself."""
+    keys: Columns = {name: first[name] for name in ("host", "job", "epoch")}
+    alone = keys["job"] == 0
+    return keys | {name: np.where(alone, first[name], 0).astype(np.int64) for name in STREAM_KEY[2:]}
 
 
 def _without(values: np.ndarray | None, cells: np.ndarray) -> np.ndarray | None:

@@ -148,8 +148,10 @@ def heads_of(rows: HostRows, streams: np.ndarray) -> Columns:
     closed = _number_good(rows, streams, last_head) > 0
     flags = np.zeros(len(chosen), np.int8)
     flags[np.cumsum(last_head - starts + 1) - (last_head - starts + 1)] = closed * CLOSED_STREAM
-    found: Columns = {name: rows[name][chosen] for name in ("host", "job", "epoch", "user", "cmd", "time")}
-    found |= {"group": rows.group[chosen].astype(np.int8), "which": rows.which[chosen]}
+    stream = np.concatenate([np.repeat(streams, last_head - starts + 1), streams[later_kept], streams[later_end]])
+    found: Columns = {name: rows.streams[name][stream] for name in ("host", "job", "epoch", "user", "cmd")}
+    found["time"] = rows["time"][chosen]
+    found |= {"group": rows.streams["group"][stream].astype(np.int8), "which": rows.streams["which"][stream]}
     found |= {name: rows[name][chosen].astype(float) for name in ("cputime_s", "cpu_pct", "gpu_pct")}
     found |= {name: rows[name][chosen].astype(np.int64) for name in SUMMED[4:]}
     found |= {"gpus": rows["gpus"][chosen], "gpufail": rows["gpufail"][chosen].astype(np.int8)}
