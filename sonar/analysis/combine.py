@@ -68,7 +68,8 @@ def filtered_summaries(found: Summaries, records: "RecordFilter") -> Summaries |
         keep = keep & np.isin(jobs["job"], list(records.jobs))
     if records.exclude_jobs:
         keep = keep & ~np.isin(jobs["job"], list(records.exclude_jobs))
-    left = {name: values[..., keep] for name, values in jobs.items()}
+    rows = np.flatnonzero(keep)  # mostly few
+    left = {name: values[..., rows] for name, values in jobs.items()}
     words = {}
     for column, name in _SETS.items():  # those of the others are not needed any more
         known, left[column] = np.unique(left[column], return_inverse=True)

@@ -6,12 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sonar.read.schema import TEXT_COLUMNS
+from sonar.read.schema import FLOAT_COLUMNS, TEXT_COLUMNS, sample_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["NO_EPOCH", "Samples", "Streams", "concatenated", "dense", "of_hosts", "ordered_by", "samples_of"]
+__all__ = [
+    "NO_EPOCH",
+    "Samples",
+    "Streams",
+    "concatenated",
+    "dense",
+    "of_hosts",
+    "ordered_by",
+    "samples_of",
+    "table_of",
+]
 
 _WORD = 1 << 63
 
@@ -64,6 +74,13 @@ class Samples:
         """Return the rows of a mask or in the order of an index."""
         return Samples({name: values[rows] for name, values in self.columns.items()}, self.words)
 
+    def select(self, columns: Sequence[str]) -> "Samples":
+        """Return these columns only."""
+        return Samples(
+            {name: self.columns[name] for name in columns},
+            {name: words for name, words in self.words.items() if name in columns},
+        )
+
     def with_columns(self, **columns: np.ndarray) -> "Samples":
         """Return the same rows with columns added or replaced."""
         return Samples(self.columns | columns, self.words)
@@ -94,6 +111,24 @@ def samples_of(table: "pa.Table") -> Samples:
         else:
             columns[name] = column.to_numpy()
     return Samples(columns, words)
+
+
+def table_of(samples: Samples) -> "pa.Table":
+    """Return rows as a table of the sample schema, with the columns that they have."""
+    import pyarrow as pa
+
+    arrays: list[Any] = []
+    for name, values in samples.columns.items():
+        if name in TEXT_COLUMNS:
+            codes: Any = pa.array(values.astype(np.int32))
+            arrays.append(pa.DictionaryArray.from_arrays(codes, pa.array(samples.words[name], pa.string())))
+        elif name == "epoch":
+            arrays.append(pa.array(np.ascontiguousarray(values), mask=values == NO_EPOCH))
+        else:
+            arrays.append(
+                pa.array(values.astype(np.float64) if name in FLOAT_COLUMNS else np.ascontiguousarray(values))
+            )
+    return pa.table(arrays, schema=pa.schema([sample_schema().field(name) for name in samples.columns]))
 
 
 def concatenated(parts: Sequence[Samples]) -> Samples:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sonar.render.formats import Format
     from sonar.verbs.query import Query
 
-__all__ = ["OF_THE_CALLER", "answer_verb", "arguments_of", "options_of_command"]
+__all__ = ["OF_THE_CALLER", "answer_verb", "arguments_of", "keep_memory", "options_of_command"]
 
 _OUTPUT = Option("output", "write to this file instead of standard output", OptionType.PATH, "o", metavar="FILE")
 _WORK = (
@@ -174,7 +174,7 @@ def _answer(asked: _Asked, out: TextIO) -> None:
         now=present(),
     )
     query = replace(query, only_fields=True)
-    _keep_memory()
+    keep_memory()
     query.scan.jobs = work.jobs
     query.scan.use_columns, query.scan.use_rollups = work.uses_columns, work.uses_rollups
     for word in fmt.unknown:
@@ -197,7 +197,7 @@ def _answer(asked: _Asked, out: TextIO) -> None:
         write_result(verb, result, fmt, cast("TextIO", page))
 
 
-def _keep_memory() -> None:
+def keep_memory() -> None:
     """Let what arrays gave back be used again at once: the system would clear each page that it gives out anew.
 
     That is a third of the time that days take from columns. Only the GNU C library knows how.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from sonar import verbs
-from sonar.cli.answer import OF_THE_CALLER, arguments_of, options_of_command
+from sonar.cli.answer import OF_THE_CALLER, arguments_of, keep_memory, options_of_command
 from sonar.errors import SonarError
 from sonar.times import present
 from sonar.verbs.declare import Reads
@@ -71,9 +71,10 @@ def answer_for(
 
 
 def prepare() -> None:
-    """Make the parsers of all verbs that `answer_for` answers, which takes longer than to use them."""
+    """Make the parsers of all verbs that `answer_for` answers, which takes longer than to use them; keep memory."""
     from sonar.cli.options import parse
 
     for verb in map(verbs.verb, verbs.NAMES):
         if verb.reads in (Reads.SAMPLES, Reads.TOPICS) and not any(option.required for option in verb.options):
             parse(verb.name, verb.summary, options_of_command(verb), [])
+    keep_memory()

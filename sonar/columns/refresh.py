@@ -5,7 +5,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from dataclasses import dataclass
 from datetime import date
 from enum import Enum
-from itertools import groupby
 from pathlib import Path
 
 from sonar.errors import SonarError
@@ -47,15 +46,11 @@ def days_of(root: Path, first: date, last: date) -> list[Day]:
     """Return the days of a cluster that have files of samples, or columns, ascending."""
     if not root.is_dir():
         raise SonarError(f"Not a viable log directory: {root}")
-    files, columns = listed(root, first.toordinal(), last.toordinal())
-    by_directory = {directory: tuple(part) for directory, part in groupby(files, key=lambda file: file.path.parent)}
-    for path in columns:
-        by_directory.setdefault(path.parent, ())
     days = []
-    for directory, of_day in sorted(by_directory.items()):
-        day = _date_of(directory)
+    for found in listed(root, first.toordinal(), last.toordinal()):
+        day = _date_of(found.directory)
         if day is not None and first <= day <= last:
-            days.append(_day(directory, day, of_day))
+            days.append(_day(found.directory, day, found.samples))
     return days
 
 

@@ -15,7 +15,7 @@ through some hosts at a time.
 """
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sonar.analysis.combine import filtered_summaries
-from sonar.analysis.exact import PEAKS, SUMMED, Columns, joined_columns
+from sonar.analysis.exact import PEAKS, SUMMED, Columns, joined_columns, ranges
 from sonar.analysis.rows import HostRows, rows_of_hosts
 from sonar.analysis.samples import of_hosts
 from sonar.analysis.select import DEFAULT_EXCLUSIONS, RecordFilter
@@ -81,11 +81,15 @@ class DayRollup:
     words: dict[str, list[str]]
     tables: "dict[str, _Table]"
     _kept: Summaries | None = None
+    _by_job: dict[str, np.ndarray] = field(default_factory=dict)  # of tables that are kept, the order of rows by job
 
     def keep(self) -> None:
         """Read all, and keep it in memory."""
         if self._kept is None and self.hosts:
-            self._kept = self.summaries(frozenset(self.hosts))
+            self._kept = kept = self.summaries(frozenset(self.hosts))
+            if kept is not None and self.verb == "jobs":
+                details = {"heads": kept.heads, "parts": kept.parts}
+                self._by_job = {name: np.argsort(rows["job"], kind="stable") for name, rows in details.items() if rows}
 
     def summaries(self, hosts: frozenset[str], records: RecordFilter | None = None) -> Summaries | None:
         """Return the summaries of some hosts, and perhaps of others, without runs and extents.
@@ -102,7 +106,27 @@ class DayRollup:
         filtered = filtered_summaries(found, records)
         if filtered is None or not filtered.jobs["detailed"].any():
             return filtered
-        return _only_of_jobs(self._with(filtered, details, wanted))
+        numbers = np.unique(filtered.jobs["job"][filtered.jobs["detailed"]])
+        if self._kept is not None:
+            return replace(
+                filtered,
+                heads=self._kept_of_jobs("heads", numbers, wanted),
+                parts=self._kept_of_jobs("parts", numbers, wanted),
+            )
+        found = self._with(filtered, details, wanted)
+        return replace(found, heads=_of_jobs(found.heads, numbers), parts=_of_jobs(found.parts, numbers))
+
+    def _kept_of_jobs(self, name: str, numbers: np.ndarray, wanted: tuple[int, int]) -> Columns:
+        """Return the rows of a table in memory that are of these jobs, and of hosts from the first to the last."""
+        rows: Columns = getattr(self._kept, name)
+        if not rows:
+            return rows
+        order = self._by_job[name]
+        low, high = (np.searchsorted(rows["job"], numbers, side, sorter=order) for side in ("left", "right"))
+        at = np.sort(order[ranges(low, high - low)])
+        host = rows["host"][at]
+        at = at[(wanted[0] <= host) & (host <= wanted[1])]
+        return {name: values[..., at] for name, values in rows.items()}
 
     @property
     def _nothing(self) -> Summaries:
@@ -137,15 +161,12 @@ def _between(rows: Columns, hosts: tuple[int, int]) -> Columns:
     return rows if high - low == len(rows["host"]) else {name: values[..., low:high] for name, values in rows.items()}
 
 
-def _only_of_jobs(found: Summaries) -> Summaries:
-    """Return summaries without details of jobs that are not in them."""
-    numbers = np.unique(found.jobs["job"][found.jobs["detailed"]])
-
-    def chosen(rows: Columns) -> Columns:
-        keep = np.isin(rows["job"], numbers) if rows else None
-        return {name: values[..., keep] for name, values in rows.items()}
-
-    return replace(found, heads=chosen(found.heads), parts=chosen(found.parts))
+def _of_jobs(rows: Columns, numbers: np.ndarray) -> Columns:
+    """Return the rows that are of these jobs."""
+    if not rows:
+        return rows
+    at = np.flatnonzero(np.isin(rows["job"], numbers))
+    return {name: values[..., at] for name, values in rows.items()}
 
 
 @dataclass(frozen=True, slots=True)

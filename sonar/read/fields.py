@@ -6,10 +6,11 @@ parser read them.
 
 import numpy as np
 
-__all__ = ["Block", "blocks"]
+__all__ = ["Block", "Values", "blocks"]
 
 _BLOCK = 1 << 21
 _PAD = 32  # before and after a block, so that loads of 8 to 32 bytes around any field stay within the buffer
+_BEFORE, _BEHIND = b"\n".rjust(_PAD, b"\0"), bytes(_PAD)
 _COMMA, _NEWLINE, _QUOTE, _RETURN, _NUL = b',\n"\r\0'
 _LARGEST_RECORD = 1 << 20
 
@@ -17,41 +18,33 @@ _LARGEST_RECORD = 1 << 20
 class Block:
     """Some lines of a file, and where their fields are.
 
-    `start` and `end` are where each field begins and ends, without its quotes; `head` is its first eight bytes as one
-    number. The fields of line i are those from `first[i]` on, `fields[i]` of them. `odd` marks lines that the plain
-    parser has to read, and whose fields are not to be relied on; `empty` those without a byte.
+    `start` and `end` are where each field begins and ends, without its quotes; `lead` is its first byte. The fields of
+    line i are those from `first[i]` on, `fields[i]` of them. `odd` marks lines that the plain parser has to read, and
+    whose fields are not to be relied on; `empty` those without a byte.
     """
 
     def __init__(self, data: bytes) -> None:
         self.data = data
-        padded = bytearray(_PAD + len(data) + 1 + _PAD)
-        padded[_PAD : _PAD + len(data)] = data
-        padded[_PAD - 1] = _NEWLINE
-        size = _PAD + len(data)
-        if not data.endswith(b"\n"):
-            padded[size] = _NEWLINE
-            size += 1
-        self.buffer = padded
-        self.bytes = np.frombuffer(padded, np.uint8)
-        self.words = np.ndarray((len(padded) - 7,), "<u8", buffer=padded, strides=(1,))
-        content = self.bytes[_PAD:size]
-        separators = np.flatnonzero((content == _COMMA) | (content == _NEWLINE))
-        separators += _PAD
+        lines = data if data.endswith(b"\n") else data + b"\n"
+        self.buffer = b"".join((_BEFORE, lines, _BEHIND))
+        self.bytes = np.frombuffer(self.buffer, np.uint8)
+        self.words = np.ndarray((len(self.buffer) - 7,), "<u8", buffer=self.buffer, strides=(1,))
+        is_separator = self.bytes == _COMMA
+        is_separator |= self.bytes == _NEWLINE
+        has_quotes = b'"' in data
+        quotes = np.flatnonzero(self.bytes == _QUOTE) if has_quotes else np.zeros(0, np.int64)
+        are_around_fields = not has_quotes or (b"\r" not in data and self._hide_quoted(is_separator, quotes))
+        separators = np.flatnonzero(is_separator)[1:]  # the first is that before the block
         ends_line = np.flatnonzero(self.bytes.take(separators) == _NEWLINE)
-        self.line_end = separators[ends_line]
+        self.line_end = separators.take(ends_line)
         self.line_start = np.append(_PAD, self.line_end[:-1] + 1)
         self.empty = self.line_end == self.line_start
         self.odd = self.line_end - self.line_start > _LARGEST_RECORD
-        self._mark_unusual(content, data)
-        if b'"' not in data:
-            self._find_fields(separators, ends_line, np.zeros(0, np.int64))
-            return
-        quotes = int(np.count_nonzero(content == _QUOTE))
-        found = self._whole_fields_quoted(separators, quotes) if b"\r" not in data else None
-        if found is None:
-            found = self._outside_quotes(content, separators)
-        separators, quoted = found
-        self._find_fields(separators, np.flatnonzero(self.bytes.take(separators) == _NEWLINE), quoted)
+        self._mark_unusual(self.bytes[_PAD : _PAD + len(lines)], data)
+        if not are_around_fields:
+            separators = self._outside_quotes(separators, quotes)
+            ends_line = np.flatnonzero(self.bytes.take(separators) == _NEWLINE)
+        self._find_fields(separators, ends_line, has_quotes=has_quotes)
 
     def wide(self, start: np.ndarray, size: int) -> np.ndarray:
         """Return the bytes from each place on, so many multiples of eight, as rows of numbers."""
@@ -72,37 +65,27 @@ class Block:
         for byte in (_RETURN, _NUL):
             if byte in data:
                 self.odd[np.searchsorted(self.line_end, np.flatnonzero(content == byte) + _PAD)] = True
-        if not data.isascii():
+        if content.max() >= 128:
             self.odd[np.searchsorted(self.line_end, np.flatnonzero(content >= 128) + _PAD)] = True
 
-    def _whole_fields_quoted(self, separators: np.ndarray, quotes: int) -> tuple[np.ndarray, np.ndarray] | None:
-        """Return the separators outside quotes and which fields are quoted; None if quotes stand elsewhere, too."""
-        opened = np.flatnonzero(self.bytes.take(separators + 1) == _QUOTE) + 1  # the field that begins so
-        if self.bytes[_PAD] == _QUOTE:
-            opened = np.append(0, opened)
-        closed = np.flatnonzero(self.bytes.take(separators - 1) == _QUOTE)  # the separator after it
-        if len(opened) != len(closed) or 2 * len(opened) != quotes:
-            return None
-        number = closed - opened  # of separators within
-        begins = np.where(opened > 0, separators[opened - 1] + 1, _PAD)
-        if np.any(number < 0) or np.any(opened[1:] <= closed[:-1]):
-            return None
-        if np.any(begins == separators[closed] - 1):  # a lone quote is both
-            return None
-        before = np.cumsum(number) - number
-        within = np.repeat(opened - before, number) + np.arange(int(number.sum()))
-        if np.any(self.bytes.take(separators[within]) == _NEWLINE):
-            return None
-        outside = np.ones(len(separators), bool)
-        outside[within] = False
-        return separators[outside], opened - before
+    def _hide_quoted(self, is_separator: np.ndarray, quotes: np.ndarray) -> bool:
+        """Unmark the separators within quoted fields; return False, and leave all, if quotes stand elsewhere, too."""
+        if len(quotes) % 2:
+            return False
+        opening, closing = quotes[::2], quotes[1::2]
+        for beside in (self.bytes.take(opening - 1), self.bytes.take(closing + 1)):
+            if not np.all((beside == _COMMA) | (beside == _NEWLINE)):
+                return False
+        length = closing - opening
+        before = np.cumsum(length) - length
+        within = np.repeat(opening - before, length) + np.arange(int(length.sum()))
+        if np.any(self.bytes.take(within) == _NEWLINE):
+            return False
+        is_separator[within] = False
+        return True
 
-    def _outside_quotes(self, content: np.ndarray, separators: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the separators that are not within quotes and which fields are quoted.
-
-        Marks lines in which quotes are not around whole fields.
-        """
-        quotes = np.flatnonzero(content == _QUOTE) + _PAD
+    def _outside_quotes(self, separators: np.ndarray, quotes: np.ndarray) -> np.ndarray:
+        """Return the separators that are not within quotes; marks lines in which these are not around whole fields."""
         line = np.searchsorted(self.line_end, quotes)
         number = np.bincount(line, minlength=len(self.line_end))
         before = np.cumsum(number) - number
@@ -121,7 +104,7 @@ class Block:
                 self.odd[at : next_start[np.searchsorted(next_start, at + 1)]] = True
         quotes = quotes[~odd[line]]
         outside: np.ndarray = separators[np.searchsorted(quotes, separators) % 2 == 0]
-        return outside, np.flatnonzero(self.bytes.take(np.append(_PAD, outside[:-1] + 1)) == _QUOTE)
+        return outside
 
     def _record_starts(self) -> np.ndarray:
         """Return which lines begin with `v=`: these begin a record, whatever stands before them."""
@@ -130,24 +113,57 @@ class Block:
         starts: np.ndarray = plain | ((first == _QUOTE) & (second == ord("v")) & (third == ord("=")))
         return starts
 
-    def _find_fields(self, separators: np.ndarray, ends_line: np.ndarray, quoted: np.ndarray) -> None:
-        """Find the fields that end at these separators, of which some end a line; some fields are quoted."""
+    def _find_fields(self, separators: np.ndarray, ends_line: np.ndarray, *, has_quotes: bool) -> None:
+        """Find the fields that end at these separators, of which some end a line."""
         self.start = np.empty_like(separators)
         self.start[0] = _PAD
         np.add(separators[:-1], 1, out=self.start[1:])
         self.end = separators
-        lead = self.bytes.take(self.line_start)
-        if len(quoted):
+        self.lead = self.bytes.take(self.start)
+        if has_quotes:
+            quoted = np.flatnonzero(self.lead == _QUOTE)
             self.start[quoted] += 1
             self.end = separators.copy()
             self.end[quoted] -= 1
-            lead = np.where(lead == _QUOTE, self.bytes.take(self.line_start + 1), lead)
-        self.odd |= (lead >= 48) & (lead <= 57)
-        self.head = self.words[self.start]
+            self.lead[quoted] = self.bytes.take(self.start[quoted])
         self.first = np.empty_like(ends_line)
         self.first[0] = 0
         np.add(ends_line[:-1], 1, out=self.first[1:])
         self.fields = ends_line - self.first + 1
+        lead = self.lead.take(self.first)
+        self.odd |= (lead >= 48) & (lead <= 57)
+
+
+class Values:
+    """The values of some fields: what stands in a block from `start` to `end`.
+
+    `loaded` are the bytes of the fields from a place before the values on, so many bytes before.
+    """
+
+    def __init__(self, block: Block, start: np.ndarray, end: np.ndarray, loaded: np.ndarray, before: int) -> None:
+        self.block = block
+        self.start = start
+        self.end = end
+        self.length = end - start
+        self._loaded = loaded
+        self._before = before
+
+    def at(self, rows: np.ndarray) -> "Values":
+        """Return some of them."""
+        return Values(self.block, self.start[rows], self.end[rows], self._loaded[rows], self._before)
+
+    def words(self, place: int = 0) -> np.ndarray:
+        """Return eight bytes of each value from a place in it on as a number; they have to be among those loaded."""
+        at, within = divmod(self._before + place, 8)
+        if within == 0:
+            return self._loaded[:, at].copy()
+        words: np.ndarray = self._loaded[:, at] >> np.uint64(8 * within)
+        words |= self._loaded[:, at + 1] << np.uint64(64 - 8 * within)
+        return words
+
+    def text(self, row: int) -> bytes:
+        """Return one of them."""
+        return self.block.text(self.start[row], self.end[row])
 
 
 def blocks(data: bytes) -> list[tuple[int, int]]:

@@ -1,23 +1,28 @@
 """Files of samples: which files of a log tree they are, and their bytes as tables."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sonar.names import NO_SAMPLES
-from sonar.read.tree import files_of_days
+from sonar.read.tree import listed_days
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     import pyarrow as pa
 
     from sonar.analysis.samples import Samples
     from sonar.hosts import HostPatterns
+    from sonar.read.sources import Listing
 
 __all__ = [
     "COLUMNS_NAME",
     "FACTS_NAME",
     "ROLLUP_PREFIX",
+    "DayFiles",
     "LogFile",
     "SampleReader",
     "host_of",
@@ -54,18 +59,38 @@ class LogFile:
         return self.path.suffix != ".json", self.path
 
 
-def listed(root: Path, first: int, last: int, hosts: "HostPatterns | None" = None) -> tuple[list[LogFile], list[Path]]:
-    """Return the files of samples, and those of columns, of these days (proleptic ordinals), by path."""
-    files, columns = [], []
-    for path in files_of_days(root, first, last):
-        host = host_of(path.name)
-        if host:
-            if hosts is None or hosts.match(host):
-                files.append(LogFile(path, host))
-        elif path.name == COLUMNS_NAME:
-            columns.append(path)
-    # Names of days are of equal length, so that texts are in the order of paths, which take much longer to compare.
-    return sorted(files, key=lambda file: str(file.path)), sorted(columns, key=str)
+@dataclass(frozen=True, slots=True)
+class DayFiles:
+    """What a directory of a day has: the files of samples, by path, whether there are columns, and what was noted."""
+
+    directory: Path
+    samples: tuple[LogFile, ...]
+    has_columns: bool
+    noted: "Listing | None" = None
+
+    @classmethod
+    def of(cls, directory: Path, names: "Collection[str]", noted: "Listing | None") -> "DayFiles":
+        """Return those of a directory that has files of these names."""
+        if noted is None:
+            return cls(directory, _samples_in(directory, names), COLUMNS_NAME in names)
+        samples = noted.once("samples", partial(_samples_in, directory, names))
+        return cls(directory, samples, COLUMNS_NAME in names, noted)
+
+    def of_hosts(self, hosts: "HostPatterns") -> "DayFiles":
+        """Return it with the files of some hosts."""
+        return replace(self, samples=tuple(file for file in self.samples if hosts.match(file.host)))
+
+
+def listed(root: Path, first: int, last: int, hosts: "HostPatterns | None" = None) -> list[DayFiles]:
+    """Return the days of these (proleptic ordinals) that have files of samples, or columns, ascending."""
+    days = [DayFiles.of(*found) for found in listed_days(root, first, last)]
+    if hosts is not None:
+        days = [day.of_hosts(hosts) for day in days]
+    return [day for day in days if day.samples or day.has_columns]
+
+
+def _samples_in(directory: Path, names: "Collection[str]") -> tuple[LogFile, ...]:
+    return tuple(LogFile(directory / name, host) for name in sorted(names) if (host := host_of(name)))
 
 
 def is_derived(name: str) -> bool:
@@ -100,13 +125,13 @@ class SampleReader:
             return rows.table()
         return self._tokenizer.table(content, dropped, begins_file=begins_file)
 
-    def samples(self, content: bytes, *, is_json: bool, dropped: Counter[str]) -> "Samples":
-        """Return the same of a file's bytes as columns of the analysis."""
+    def samples(self, content: bytes, *, is_json: bool, dropped: Counter[str], begins_file: bool = True) -> "Samples":
+        """Return the same as columns of the analysis."""
         if is_json:
             from sonar.analysis.samples import samples_of
 
             return samples_of(self.table(content, is_json=True, dropped=dropped))
-        return self._tokenizer.samples(content, dropped)
+        return self._tokenizer.samples(content, dropped, begins_file=begins_file)
 
 
 def settled_end(content: bytes, *, is_json: bool) -> int:

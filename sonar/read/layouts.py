@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sonar.read.fields import Block
+from sonar.read.fields import Block, Values
+from sonar.read.schema import TEXT_COLUMNS
 
 __all__ = ["COLUMNS_OF_TAGS", "Layouts", "Lines"]
 
@@ -43,7 +44,7 @@ _MOST_LAYOUTS = 1 << 10
 _MOST_FIELDS = 64
 _MOST_COMPARED = 256
 _SLOTS = 1 << 12
-_SIGNED = np.uint64(0xFF0000FF)
+_MIXED_FIELD = np.uint32(0x9E3779B1)
 _MIXED = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(52)
 
@@ -54,37 +55,46 @@ def _u64(text: bytes) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Tag:
-    """How a tag looks: its first eight bytes with the `=`, and those that follow where it is longer."""
+    """How a tag looks: its first eight bytes with the `=`, and those that follow where it is longer.
+
+    `reach` is how many bytes of a field are looked at, the tag and most of what may stand behind it.
+    """
 
     length: int
     pattern: np.uint64
     mask: np.uint64
     rest: np.uint64
     rest_mask: np.uint64
+    reach: int
 
     @classmethod
-    def of(cls, tag: str) -> "_Tag":
+    def of(cls, tag: str, column: str) -> "_Tag":
         text = f"{tag}=".encode()
         size, more = min(len(text), 8), max(len(text) - 8, 0)
         masks = (np.uint64((1 << 8 * number) - 1) for number in (size, more))
-        return cls(len(text), np.uint64(_u64(text)), next(masks), np.uint64(_u64(text[8:])), next(masks))
+        of_value = 25 if column == "time" else 16 if column in (*TEXT_COLUMNS, "gpus") else 8
+        reach = (len(text) + of_value + 7) & ~7
+        return cls(len(text), np.uint64(_u64(text)), next(masks), np.uint64(_u64(text[8:])), next(masks), reach)
 
-    def differs(self, block: Block, start: np.ndarray, head: np.ndarray) -> np.ndarray:
-        """Return which fields do not have it."""
-        other: np.ndarray = (head & self.mask) != self.pattern
+    def differs(self, loaded: np.ndarray) -> np.ndarray:
+        """Return which fields do not have it, by so many of their bytes."""
+        other: np.ndarray = (loaded[:, 0] & self.mask) != self.pattern
         if self.rest_mask:
-            other |= (block.words[start + 8] & self.rest_mask) != self.rest
+            other |= (loaded[:, 1] & self.rest_mask) != self.rest
         return other
 
 
-_TAGS = {column: _Tag.of(tag) for tag, column in COLUMNS_OF_TAGS.items()}
+_TAGS = {column: _Tag.of(tag, column) for tag, column in COLUMNS_OF_TAGS.items()}
 _TAGS_IN_ORDER = list(_TAGS.values())
 _PLACE = {column: place for place, column in enumerate(_TAGS)}
 
 
-def _two_bytes(head: np.ndarray) -> np.ndarray:
-    """Return the first and the fourth byte of each field as one number."""
-    return ((head & np.uint64(0xFF)) | ((head >> np.uint64(16)) & np.uint64(0xFF00))).view(np.int64)
+def _two_bytes(block: Block, start: np.ndarray, lead: np.ndarray) -> np.ndarray:
+    """Return the first and the fourth byte of fields as one number; the first bytes are given."""
+    number = block.bytes[3:].take(start).astype(np.uint32)
+    number <<= 8
+    number |= lead
+    return number
 
 
 # By the first and the fourth byte of a field: the number of the one tag that has these, counted from 1.
@@ -133,13 +143,13 @@ class Layouts:
 
     def _signatures(self, block: Block) -> np.ndarray:
         """Return for each line a number made of its fields' first and fourth bytes, and their order."""
-        mixed = block.head & _SIGNED
-        mixed *= _MIXED
-        beside = mixed >> np.uint64(21)  # of a field and the one before it: so order counts
+        mixed = _two_bytes(block, block.start, block.lead)
+        mixed *= _MIXED_FIELD
+        beside = mixed >> 11  # of a field and the one before it: so order counts
         mixed[1:] += beside[:-1]
-        mixed[block.first[1:]] -= beside[block.first[1:] - 1]
-        signature: np.ndarray = np.add.reduceat(mixed, block.first)
-        signature ^= signature >> np.uint64(32)
+        mixed = np.add.reduceat(mixed, block.first)
+        mixed[1:] -= beside.take(block.first[1:] - 1)  # the one before the first is of another line
+        signature = mixed.astype(np.uint64)
         signature *= _MIXED
         signature |= np.uint64(1)  # 0 marks a slot that is free
         return signature
@@ -227,13 +237,14 @@ class Lines:
         """Whether neighbouring lines of a run are known to have the same text in this column."""
         return column in self._in_runs
 
-    def values_of(self, column: str, fields: np.ndarray, rows: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """Return where the values of these fields begin and end; marks the lines as bad in which the tag is another."""
+    def values_of(self, column: str, fields: np.ndarray, rows: np.ndarray | None) -> Values:
+        """Return the values of these fields; marks the lines as bad in which the tag is another."""
         tag = _TAGS[column]
         start = self.block.start.take(fields)
-        self._fits_not(tag.differs(self.block, start, self.block.head.take(fields)), rows)
+        loaded = self.block.wide(start, tag.reach)
+        self._fits_not(tag.differs(loaded), rows)
         start += tag.length
-        return start, self.block.end.take(fields)
+        return Values(self.block, start, self.block.end.take(fields), loaded, tag.length)
 
     def mark(self, bad: np.ndarray, rows: np.ndarray | None) -> None:
         """Mark lines for the plain parser: a flag for each row, or for each of some rows."""
@@ -292,11 +303,11 @@ class Lines:
             has[numbers] = True
             rows = np.flatnonzero(has.take(self._layout))
             fields = self.first.take(rows) + place
-            head = self.block.head.take(fields)
-            similar = _SIMILAR.take(_two_bytes(head))
+            start = self.block.start.take(fields)
+            similar = _SIMILAR.take(_two_bytes(self.block, start, self.block.lead.take(fields)))
             for number in np.flatnonzero(np.bincount(similar)[1:]).tolist():
-                differs = _TAGS_IN_ORDER[number].differs(self.block, self.block.start.take(fields), head)
-                self._fits_not(~differs, rows)
+                tag = _TAGS_IN_ORDER[number]
+                self._fits_not(~tag.differs(self.block.wide(start, tag.reach)), rows)
 
     def _fits_not(self, wrong: np.ndarray, rows: np.ndarray | None) -> None:
         """Mark the lines, by a flag for each of the rows, to which their layout does not fit."""

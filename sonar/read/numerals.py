@@ -6,7 +6,7 @@ many decimals) is told apart, for the plain parser to read.
 
 import numpy as np
 
-from sonar.read.fields import Block
+from sonar.read.fields import Block, Values
 from sonar.times import DAY, parse_instant
 
 __all__ = ["NO_INSTANT", "instants_of", "numbers_of", "whole_numbers_of"]
@@ -23,57 +23,56 @@ _CLOCK = np.uint64(int.from_bytes(b"00:00:00", "little"))
 _COLONS = np.uint64(int.from_bytes(b"\0\0\xff\0\0\xff\0\0", "little"))
 
 
-def whole_numbers_of(block: Block, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+def whole_numbers_of(texts: Values) -> tuple[np.ndarray, np.ndarray | None]:
     """Return what texts of digits say, and which texts have another form, None if none has."""
-    length = end - start
+    length = texts.length
     if int(length.max()) <= 8 and int(length.min()) > 0:
-        digits = _digit_words(block, start, length)
+        digits = _digit_words(texts.words(), length)
         if not _other_than_digits(digits):
             return _of_eight_digits(digits), None
-    values, good = _digits(block, start, end)
+    values, good = _digits(texts.block, texts.start, texts.end)
     return values, None if good.all() else ~good
 
 
-def numbers_of(block: Block, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+def numbers_of(texts: Values) -> tuple[np.ndarray, np.ndarray | None]:
     """Return what texts of digits with or without decimals say, and which texts have another form, None if none has.
 
     Where all are whole, and below 2**53, they are integers. One division of two exact numbers is rounded as a decimal
     is when it is read.
     """
-    has_tenths = block.bytes.take(end - 2) == _POINT
+    has_tenths = texts.block.bytes.take(texts.end - 2) == _POINT
     if not has_tenths.any():
-        whole, other = whole_numbers_of(block, start, end)
+        whole, other = whole_numbers_of(texts)
         if other is None and whole.max() < _EXACT:
             return whole, None
-        return _with_decimals(block, start, end, whole.astype(np.float64), other)
+        return _with_decimals(texts, whole.astype(np.float64), other)
     if has_tenths.all():
-        values, other = _tenths(block, start, end)
-        return _with_decimals(block, start, end, values, other)
-    values, bad = np.empty(len(start)), np.zeros(len(start), bool)
+        values, other = _tenths(texts)
+        return _with_decimals(texts, values, other)
+    values, bad = np.empty(len(texts.start)), np.zeros(len(texts.start), bool)
     for at in (np.flatnonzero(has_tenths), np.flatnonzero(~has_tenths)):
-        values[at], other = numbers_of(block, start[at], end[at])
+        values[at], other = numbers_of(texts.at(at))
         if other is not None:
             bad[at] = other
     return values, bad if bad.any() else None
 
 
-def instants_of(block: Block, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+def instants_of(texts: Values) -> np.ndarray:
     """Return the instants of RFC 3339 times; of what is none, NO_INSTANT."""
-    instants = _instants_of_a_day(block, start, end)
-    return _any_instants(block, start, end) if instants is None else instants
+    instants = _instants_of_a_day(texts)
+    return _any_instants(texts.block, texts.start, texts.end) if instants is None else instants
 
 
-def _instants_of_a_day(block: Block, start: np.ndarray, end: np.ndarray) -> np.ndarray | None:
+def _instants_of_a_day(texts: Values) -> np.ndarray | None:
     """Return instants that differ in their time of day only; None if they do not, or are of an unusual form."""
-    length = int(end[0] - start[0])
-    if length not in (20, 25) or np.any(end - start != length):
+    length = int(texts.length[0])
+    if length not in (20, 25) or np.any(texts.length != length):
         return None
-    words = block.wide(start, 24)
-    date, day, clock = words[:, 0], words[:, 1] & _DAY_AND_T, block.words[start + 11]
-    zone = block.words[end - 8] >> np.uint64(16) if length == 25 else words[:, 2] >> np.uint64(24) & np.uint64(0xFF)
+    date, day, clock = texts.words(), texts.words(8) & _DAY_AND_T, texts.words(11)
+    zone = texts.words(17) >> np.uint64(16) if length == 25 else texts.words(12) >> np.uint64(56)
     if np.any(date != date[0]) or np.any(day != day[0]) or np.any(zone != zone[0]):
         return None
-    text = block.text(start[0], end[0]).decode("ascii")
+    text = texts.text(0).decode("ascii")
     midnight = parse_instant(f"{text[:11]}00:00:00{text[19:]}")
     digits = clock ^ _CLOCK
     if midnight is None or _other_than_digits(digits) or np.bitwise_or.reduce(digits & _COLONS):
@@ -114,9 +113,8 @@ def _any_instants(block: Block, start: np.ndarray, end: np.ndarray) -> np.ndarra
     return instants
 
 
-def _digit_words(block: Block, start: np.ndarray, length: np.ndarray) -> np.ndarray:
-    """Return a word for each text of up to eight characters: its digits in the upper bytes, zeros before them."""
-    word: np.ndarray = block.words[start]
+def _digit_words(word: np.ndarray, length: np.ndarray) -> np.ndarray:
+    """Return words with the first of their bytes only, as digits in the upper bytes; the words are used up."""
     word ^= _ZEROS
     shift = length << 3
     np.subtract(64, shift, out=shift)
@@ -145,29 +143,27 @@ def _of_eight_digits(digits: np.ndarray) -> np.ndarray:
     return numbers
 
 
-def _tenths(block: Block, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+def _tenths(texts: Values) -> tuple[np.ndarray, np.ndarray | None]:
     """Return what texts with a point before their last digit say, and which have another form."""
-    length = end - start
+    length = texts.length
     if int(length.max()) <= 8 and int(length.min()) > 2:
-        word = _digit_words(block, start, length)
+        word = _digit_words(texts.words(), length)
         last = word & _LAST_BYTE
         word <<= np.uint64(8)  # the point is now the last byte: the last digit takes its place
         word &= ~_LAST_BYTE
         word |= last
         if not _other_than_digits(word):
             return _of_eight_digits(word) / 10.0, None
-    return _decimals(block, start, end, 1)
+    return _decimals(texts.block, texts.start, texts.end, 1)
 
 
-def _with_decimals(
-    block: Block, start: np.ndarray, end: np.ndarray, values: np.ndarray, other: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray | None]:
+def _with_decimals(texts: Values, values: np.ndarray, other: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
     """Return the values with those that have two or three decimals put in."""
     for places in (2, 3):
         if other is None:
             break
         at = np.flatnonzero(other)
-        values[at], still = _decimals(block, start[at], end[at], places)
+        values[at], still = _decimals(texts.block, texts.start[at], texts.end[at], places)
         other[at] = False if still is None else still
         other = other if other.any() else None
     return values, other
@@ -193,6 +189,6 @@ def _digits(block: Block, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarra
 
 
 def _up_to_eight(block: Block, start: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    digits = _digit_words(block, start, length)
+    digits = _digit_words(block.words[start], length)
     good = ((digits + _ABOVE_NINE) | digits) & _HIGH_BITS == 0
     return _of_eight_digits(digits), good

@@ -3,30 +3,30 @@
 A plan is made from names, sizes and metadata only. It can be sent to another process or machine that sees the tree.
 """
 
-import os
+import contextlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sonar.places import known_state
 from sonar.read.columns import COLUMNS_NAME, Identity, covered, facts_at, identity_of, open_columns
-from sonar.read.files import LogFile, SampleReader, host_of
+from sonar.read.files import DayFiles, LogFile, SampleReader, host_of
 from sonar.read.tree import read_bytes
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
+    from sonar.analysis.samples import Samples
     from sonar.hosts import HostPatterns
+    from sonar.read.sources import Listing
 
-__all__ = ["ColumnsChangedError", "Foreign", "HostPlan", "HostReading", "Text", "plans_of"]
+__all__ = ["ColumnsChangedError", "Foreign", "HostPlan", "HostReading", "Text", "plans_of", "prepare_plan"]
 
 
 _TEXT = 1 << 41  # places in text come behind those in columns
-_TABLE_ROWS = 1 << 15  # days are given together up to about so many rows
+_PIECE_ROWS = 1 << 15  # days are given together up to about so many rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,57 +66,77 @@ class Foreign:
     """Rows of a host that stood in the file of another."""
 
     text: Text
-    table: "pa.Table"
+    samples: "Samples"
     record: np.ndarray
 
 
 def plans_of(
-    files: Sequence[LogFile],
-    columns: Sequence[Path],
+    days: Sequence[DayFiles],
     limits: tuple[int, int],
     hosts: "HostPatterns | None",
     *,
     use_columns: bool = True,
 ) -> tuple[dict[str, HostPlan], Counter[tuple[Path, str]]]:
-    """Return the plan of each host, and how many bad records were met when the columns that count were made.
-
-    `files` are those of the tree, `columns` the columns in it.
-    """
+    """Return the plan of each host, and how many bad records were met when the columns that count were made."""
     by_host: dict[str, list[DayPlan]] = {}
     dropped: Counter[tuple[Path, str]] = Counter()
-    by_directory: dict[str, list[LogFile]] = {}  # by text, since paths are slow
-    for file in files:
-        by_directory.setdefault(str(file.path).rpartition("/")[0], []).append(file)
-    directories = {name: of_directory[0].path.parent for name, of_directory in by_directory.items()}
-    directories |= {str(path.parent): path.parent for path in columns}
-    for name, directory in sorted(directories.items()):
-        _plan_day(directory, by_directory.get(name, []), hosts, by_host, dropped, use_columns=use_columns)
+    for day in days:
+        plan = _plan_of_day(day, hosts, use_columns=use_columns)
+        for host, of_host in plan.hosts.items():
+            by_host.setdefault(host, []).append(of_host)
+        dropped.update(plan.dropped)
     plans = {host: HostPlan(host, tuple(by_host[host]), limits) for host in sorted(by_host)}
     return plans, dropped
 
 
-def _plan_day(
-    directory: Path,
-    files: list[LogFile],
-    hosts: "HostPatterns | None",
-    by_host: dict[str, list[DayPlan]],
-    dropped: Counter[tuple[Path, str]],
-    *,
-    use_columns: bool,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """What is to be read for each host in one directory."""
+
+    hosts: dict[str, DayPlan]
+    dropped: Counter[tuple[Path, str]]
+    is_whole: bool  # all is in columns, each host's rows from a file of its own
+
+
+def prepare_plan(directory: Path, noted: "Listing") -> None:
+    """Make the plan of a day, which is kept with the listing of its directory."""
+    _plan_of_day(DayFiles.of(directory, noted.files, noted), None, use_columns=True)
+
+
+def _plan_of_day(day: DayFiles, hosts: "HostPatterns | None", *, use_columns: bool) -> _Planned:
+    """Return the plan of a day; one that was made of the same files before holds as long as no file had to be read."""
+    if day.noted is None or not use_columns:
+        return _plan_day(day, hosts, use_columns=use_columns)
+    known: _Planned | None = day.noted.made.get("plan")
+    if known is not None and hosts is None:
+        return known
+    if known is not None and hosts is not None and not known.dropped:
+        return replace(known, hosts={host: plan for host, plan in known.hosts.items() if hosts.match(host)})
+    plan = _plan_day(day, hosts, use_columns=True)
+    if hosts is None and plan.is_whole:
+        day.noted.made["plan"] = plan
+    return plan
+
+
+def _plan_day(day: DayFiles, hosts: "HostPatterns | None", *, use_columns: bool) -> _Planned:
+    directory, files = day.directory, day.samples
+    dropped: Counter[tuple[Path, str]] = Counter()
     texts: dict[str, list[Text]] = {}
-    identity, facts = (facts_at(directory / COLUMNS_NAME) if use_columns else None) or (None, None)
+    states = _states(day) if use_columns else {}
+    found = facts_at(directory / COLUMNS_NAME, states.get(COLUMNS_NAME)) if COLUMNS_NAME in states else None
+    identity, facts = found or (None, None)
     valid: set[int] = set()
     offsets: dict[str, int] = {}
-    states = {file.path.name: _state(file.path) for file in files} if facts else {}
+    is_whole = True
     for number, source in enumerate(facts.sources if facts else ()):
-        if hosts is not None and not hosts.match(host_of(source.name)):
+        host = host_of(source.name)
+        if hosts is not None and not hosts.match(host):
             continue
-        now = states.get(source.name)
-        if now is not None and identity_of(now) == (source.inode, source.mtime_ns, source.size):
+        if states.get(source.name) == (source.inode, source.mtime_ns, source.size):
             offset: int | None = source.offset
         else:
             offset = covered(source, directory / source.name)
+            is_whole = False
         if offset is not None:
             offsets[source.name] = offset
         if offset is not None or source.removed:  # what has the name of a removed file came later
@@ -126,28 +146,37 @@ def _plan_day(
     for file in files:
         offset = offsets.get(file.path.name, 0)
         now = states.get(file.path.name)
-        if not offset or (now is not None and now.st_size > offset):
+        if not offset or (now is not None and now[2] > offset):
             texts.setdefault(file.host, []).append(Text(file, offset))
     stored = facts.hosts if facts else {}
     everything = facts is not None and len(valid) == len(facts.sources)
+    plans = {}
+    named = [host_of(source.name) for source in facts.sources] if facts else []
     for host in {*stored, *texts}:
         if hosts is not None and not hosts.match(host):
             continue
         rows = stored.get(host)
         if rows is not None and rows.source >= 0 and rows.source not in valid:
             rows = None
+        is_whole &= rows is not None and rows.source >= 0 and named[rows.source] == host
         sources = None if everything or rows is None or rows.source >= 0 else frozenset(valid)
         if rows is not None or host in texts:
-            by_host.setdefault(host, []).append(
-                DayPlan(directory, identity if rows is not None else None, sources, tuple(texts.get(host, ())))
+            plans[host] = DayPlan(
+                directory, identity if rows is not None else None, sources, tuple(texts.get(host, ()))
             )
+    return _Planned(plans, dropped, is_whole and not texts)
 
 
-def _state(path: Path) -> os.stat_result | None:
-    try:
-        return known_state(path)
-    except OSError:
-        return None
+def _states(day: DayFiles) -> "Mapping[str, Identity]":
+    """Return the state of the columns and of each file of samples, as far as there are columns."""
+    if day.noted is not None:
+        return day.noted.files
+    states = {}
+    if day.has_columns:
+        for path in (day.directory / COLUMNS_NAME, *(file.path for file in day.samples)):
+            with contextlib.suppress(OSError):
+                states[path.name] = identity_of(known_state(path))
+    return states
 
 
 @dataclass(slots=True)
@@ -162,16 +191,16 @@ class HostReading:
     foreign: dict[str, list[Foreign]] = field(default_factory=dict)
     dropped: Counter[tuple[Path, str]] = field(default_factory=Counter)
 
-    def chunks(self) -> "Iterator[pa.Table]":
-        """Yield the host's samples in tables of some days, of which each is later than the one before.
+    def pieces(self) -> "Iterator[Samples]":
+        """Yield the host's samples some days at a time, each piece later than the one before.
 
-        Within a table rows that could be equal are in reading order: envelopes first, then by path, then by line.
+        Within a piece rows that could be equal are in reading order: envelopes first, then by path, then by line.
         An envelope's samples count instead of those of a CSV record at the same instant.
         """
         waiting: list[_Chunk] = []
         rows = 0
         for chunk in self._days():
-            if rows + len(chunk) > _TABLE_ROWS and waiting and chunk.earliest > max(one.latest for one in waiting):
+            if rows + len(chunk) > _PIECE_ROWS and waiting and chunk.earliest > max(one.latest for one in waiting):
                 yield self._joined(waiting)
                 waiting, rows = [], 0
             waiting.append(chunk)
@@ -196,20 +225,18 @@ class HostReading:
         for text in day.texts:
             parts += self._from_text(text)
         parts += [
-            _Part(one.text.file.reading_order, one.table.select(self._names), one.record, one.text.offset + _TEXT)
+            _Part(one.text.file.reading_order, one.samples.select(self.columns), one.record, one.text.offset + _TEXT)
             for one in self.known_foreign
             if one.text.file.path.parent == day.directory
         ]
-        parts = [part for one in parts if len((part := self._cut(one)).table)]
+        parts = [part for one in parts if len((part := self._cut(one)).samples)]
         return _Chunk(parts) if parts else None
-
-    @property
-    def _names(self) -> list[str]:
-        return list(self.columns)
 
     def _from_columns(self, day: DayPlan) -> "list[_Part]":
         if day.columns is None:
             return []
+        from sonar.analysis.samples import samples_of
+
         opened = open_columns(day.directory / COLUMNS_NAME, day.columns)
         if opened is None:
             raise ColumnsChangedError
@@ -217,16 +244,17 @@ class HostReading:
         names = [source.name for source in opened.facts.sources]
         if where.source >= 0:
             table = opened.read(self.plan.host, self.columns)
-            return [_Part(LogFile(day.directory / names[where.source]).reading_order, table)]
+            return [_Part(LogFile(day.directory / names[where.source]).reading_order, samples_of(table))]
         table = opened.read(self.plan.host, self.columns, with_source=True)
         source = table.column("source").to_numpy()
         record = table.column("record").to_numpy()
+        samples = samples_of(table.select(list(self.columns)))
         parts = []
         for number in sorted(set(source.tolist())):
             if day.sources is None or number in day.sources:
                 rows = np.flatnonzero(source == number)
                 order = LogFile(day.directory / names[number]).reading_order
-                parts.append(_Part(order, table.select(self._names).take(rows), record[rows]))
+                parts.append(_Part(order, samples.take(rows), record[rows]))
         return parts
 
     def _from_text(self, text: Text) -> "list[_Part]":
@@ -235,35 +263,32 @@ class HostReading:
             return []
         dropped: Counter[str] = Counter()
         is_json = text.file.is_json(content)
-        table = self.reader.table(content, is_json=is_json, dropped=dropped, begins_file=not text.offset)
+        samples = self.reader.samples(content, is_json=is_json, dropped=dropped, begins_file=not text.offset)
         self.dropped.update({(text.file.path, reason): number for reason, number in dropped.items()})
-        column: Any = table.column("host").combine_chunks()
-        hosts = column.dictionary.to_pylist()
         order, base = text.file.reading_order, text.offset + _TEXT
-        if hosts == [self.plan.host]:
-            return [_Part(order, table.select(self._names), None, base)]
-        codes = column.indices.to_numpy()
+        if samples.words["host"] == [self.plan.host]:
+            return [_Part(order, samples.select(self.columns), None, base)]
         own = []
-        for code, host in enumerate(hosts):
-            rows = np.flatnonzero(codes == code)
+        for code, host in enumerate(samples.words["host"]):
+            rows = np.flatnonzero(samples["host"] == code)
             if host == self.plan.host:
-                own = [_Part(order, table.select(self._names).take(rows), rows, base)]
+                own = [_Part(order, samples.select(self.columns).take(rows), rows, base)]
             elif len(rows) and (self.hosts is None or self.hosts.match(host)):
-                self.foreign.setdefault(host, []).append(Foreign(text, table.take(rows), rows))
+                self.foreign.setdefault(host, []).append(Foreign(text, samples.take(rows), rows))
         return own
 
     def _cut(self, part: "_Part") -> "_Part":
         """Return the rows within the days asked for."""
-        time = part.table.column("time").to_numpy()
+        time = part.samples["time"]
         first, last = self.plan.limits
         if len(time) == 0 or (first <= time.min() and time.max() <= last):
             return part
         keep = (first <= time) & (time <= last)
         return part.filtered(keep)
 
-    def _joined(self, chunks: "list[_Chunk]") -> "pa.Table":
-        """Return the rows of some days as one table, in reading order where that matters."""
-        import pyarrow as pa
+    def _joined(self, chunks: "list[_Chunk]") -> "Samples":
+        """Return the rows of some days together, in reading order where that matters."""
+        from sonar.analysis.samples import concatenated
 
         parts = [part for chunk in chunks for part in chunk.parts]
         orders = {part.order for part in parts}
@@ -271,13 +296,11 @@ class HostReading:
             parts = _without_seen(parts)
         if all(len({part.order for part in chunk.parts}) == 1 for chunk in chunks):
             parts.sort(key=lambda part: part.order)  # stable: columns before what was appended since
-            return pa.concat_tables([part.table for part in parts]).unify_dictionaries().combine_chunks()
+            return concatenated([part.samples for part in parts])
         ranks = {order: rank for rank, order in enumerate(sorted(orders))}
-        table: Any = pa.concat_tables([part.table for part in parts]).unify_dictionaries().combine_chunks()
-        rank = np.repeat([ranks[part.order] for part in parts], [len(part.table) for part in parts])
+        rank = np.repeat([ranks[part.order] for part in parts], [len(part.samples) for part in parts])
         record = np.concatenate([part.places for part in parts])
-        ordered: pa.Table = table.take(pa.array(np.lexsort((record, rank))))
-        return ordered
+        return concatenated([part.samples for part in parts]).take(np.lexsort((record, rank)))
 
 
 class ColumnsChangedError(Exception):
@@ -289,22 +312,19 @@ class _Part:
     """Rows of one file: what the file is read by, and their places in it, counted from a base; None is in order."""
 
     order: tuple[bool, Path]
-    table: "pa.Table"
+    samples: "Samples"
     record: np.ndarray | None = None
     base: int = 0
 
     @property
     def places(self) -> np.ndarray:
         """The places of the rows in the file: those in columns come before those in text."""
-        record = np.arange(len(self.table)) if self.record is None else self.record
+        record = np.arange(len(self.samples)) if self.record is None else self.record
         return record.astype(np.int64) + self.base
 
     def filtered(self, keep: np.ndarray) -> "_Part":
         """Return some of the rows."""
-        import pyarrow as pa
-
-        table = self.table.filter(pa.array(keep))
-        return _Part(self.order, table, None if self.record is None else self.record[keep], self.base)
+        return _Part(self.order, self.samples.take(keep), self.places[keep] - self.base, self.base)
 
 
 @dataclass(slots=True)
@@ -316,19 +336,15 @@ class _Chunk:
     latest: int = 0
 
     def __len__(self) -> int:
-        return sum(len(part.table) for part in self.parts)
+        return sum(len(part.samples) for part in self.parts)
 
     def __post_init__(self) -> None:
-        times = [part.table.column("time").to_numpy() for part in self.parts]
+        times = [part.samples["time"] for part in self.parts]
         self.earliest = min(int(time.min()) for time in times)
         self.latest = max(int(time.max()) for time in times)
 
 
 def _without_seen(parts: list[_Part]) -> list[_Part]:
     """Return the parts without rows of CSV at instants at which there is an envelope."""
-
-    def times(part: _Part) -> np.ndarray:
-        return part.table.column("time").to_numpy()
-
-    seen = np.concatenate([times(part) for part in parts if not part.order[0]])
-    return [part.filtered(~np.isin(times(part), seen)) if part.order[0] else part for part in parts]
+    seen = np.concatenate([part.samples["time"] for part in parts if not part.order[0]])
+    return [part.filtered(~np.isin(part.samples["time"], seen)) if part.order[0] else part for part in parts]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from sonar.errors import SonarError
-from sonar.read.files import LogFile, SampleReader, host_of, listed
+from sonar.read.files import COLUMNS_NAME, DayFiles, LogFile, SampleReader, host_of, listed
 from sonar.read.tree import read_bytes
 from sonar.read.workers import worker_processes
 from sonar.times import DAY, day_of
@@ -22,19 +22,20 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from sonar.analysis.samples import Samples
     from sonar.hosts import HostPatterns
     from sonar.read.plan import Foreign, HostPlan, HostReading
 
-__all__ = ["LogFile", "Partial", "Scan", "Tables", "whole"]
+__all__ = ["LogFile", "Partial", "Pieces", "Scan", "whole"]
 
 _R = TypeVar("_R")
 _T = TypeVar("_T")
 
-Tables: TypeAlias = "Iterable[pa.Table]"
-"""The samples of one host as tables, each later than the one before; may be gone through again."""
+Pieces: TypeAlias = "Iterable[Samples]"
+"""The samples of one host in pieces, each later than the one before; may be gone through again."""
 
-Partial: TypeAlias = "Callable[[str, Iterable[pa.Table]], _R | None]"
-"""What is made of one host's samples: a function of the host and its tables, that can be sent to another process."""
+Partial: TypeAlias = "Callable[[str, Iterable[Samples]], _R | None]"
+"""What is made of one host's samples: a function of the host and its pieces, that can be sent to another process."""
 
 _TRIES = 10
 _WORTH_A_PROCESS = 24 << 20  # bytes of text, or as much work; less is done before a process has started
@@ -52,10 +53,11 @@ class Scan:
         files: Sequence[LogFile],
         hosts: "HostPatterns | None" = None,
         days: tuple[int, int] | None = None,
-        columns: Sequence[Path] = (),
+        listed_days: "Sequence[DayFiles]" = (),
     ) -> None:
         self._files = tuple(files)
-        self._columns = tuple(columns)
+        self._listed = tuple(listed_days)
+        self._columns = tuple(day.directory / COLUMNS_NAME for day in self._listed if day.has_columns)
         self._hosts = hosts
         self._days = days  # first instant of the first day, last instant of the last
         self.discarded: Counter[tuple[Path, str]] = Counter()
@@ -82,13 +84,19 @@ class Scan:
         if not root.is_dir():
             raise SonarError(f"Not a viable log directory: {root}")
         first, last = day_of(start).toordinal() - 1, day_of(end).toordinal() + 1
-        files, columns = listed(root, first, last, hosts) if start <= end else ([], [])
-        return cls(files, hosts, (start // DAY * DAY, (end // DAY + 1) * DAY - 1), columns)
+        days = listed(root, first, last, hosts) if start <= end else []
+        files = [file for day in days for file in day.samples]
+        return cls(files, hosts, (start // DAY * DAY, (end // DAY + 1) * DAY - 1), days)
 
     @property
     def files(self) -> tuple[Path, ...]:
         """The files that will be read, in reading order."""
         return tuple(file.path for file in self._files)
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """The hosts that the files of a tree are named after."""
+        return frozenset(file.host for file in self._files)
 
     def tables(self, columns: Sequence[str] | None = None) -> "Iterator[pa.Table]":
         """Yield the samples in reading order, a table a file: JSON first, since it tells more, then path, then line."""
@@ -108,7 +116,7 @@ class Scan:
     def map(self, partial_of: "Partial[_R]", columns: Sequence[str] | None = None) -> list[tuple[str, _R]]:
         """Return what the function makes of each host's samples, ascending by host.
 
-        It gets tables with these columns at least, each later than the one before; so what it keeps decides how much
+        It gets pieces with these columns at least, each later than the one before; so what it keeps decides how much
         memory is needed. A host for which it returns None is left out. Of samples that could be equal the one read
         first comes first. Where samples of a host turn out to stand in a file of another, it is called for that host
         again, with all of them.
@@ -118,7 +126,9 @@ class Scan:
         self.discarded.clear()
         names = tuple(COLUMNS if columns is None else dict.fromkeys([*columns, "host", "time"]))
         if self._days is None:
-            found = [(host, partial_of(host, [table])) for host, table in self._of_explicit_files(names)]
+            from sonar.analysis.samples import samples_of
+
+            found = [(host, partial_of(host, [samples_of(table)])) for host, table in self._of_explicit_files(names)]
             return [(host, result) for host, result in found if result is not None]
         for _ in range(_TRIES):
             try:
@@ -133,7 +143,7 @@ class Scan:
 
         if self._days is None or not self.use_columns or not self._columns:
             return None
-        plans, self._from_plans = plans_of(self._files, self._columns, self._days, self._hosts)
+        plans, self._from_plans = plans_of(self._listed, self._days, self._hosts)
         self._from_texts.clear()
         self.discarded = self._from_plans.copy()
         return plans
@@ -176,9 +186,7 @@ class Scan:
         from sonar.read.plan import plans_of
 
         assert self._days is not None
-        plans, self.discarded = plans_of(
-            self._files, self._columns, self._days, self._hosts, use_columns=self.use_columns
-        )
+        plans, self.discarded = plans_of(self._listed, self._days, self._hosts, use_columns=self.use_columns)
         from_columns = sum(day.columns is not None for plan in plans.values() for day in plan.days)
         texts = sum(len(day.texts) for plan in plans.values() for day in plan.days)
         self.way = f"columns of {from_columns} days of hosts, {texts} files of the log"
@@ -197,12 +205,14 @@ class Scan:
 
     def _run(self, work: "Callable[[list[HostPlan]], _Outcome]", plans: "list[HostPlan]") -> "Iterator[_Outcome]":
         """Yield the outcome of all plans, some at a time."""
-        jobs = min(self.jobs, 1 + sum(plan.size for plan in plans) // _WORTH_A_PROCESS, len(plans))
+        cost = sum(plan.size for plan in plans)
+        jobs = min(self.jobs, 1 + cost // _WORTH_A_PROCESS, len(plans))
         if self.executor is None and jobs <= 1:
             for plan in plans:
                 yield work([plan])
             return
-        at_once = max(1, len(plans) // (max(jobs, 4) * 8))
+        # Small portions, so that all processes end at about the same time, but no smaller than is worth sending one.
+        at_once = max(1, min(len(plans) // (max(jobs, 4) * 8), len(plans) * _WORTH_A_PROCESS // max(cost, 1)))
         portions = [plans[at : at + at_once] for at in range(0, len(plans), at_once)]
         with worker_processes(1 if self.executor is not None else jobs) as pool:
             executor = self.executor or pool
@@ -304,11 +314,11 @@ def _partial_answers(
         _reader = SampleReader()
     outcome = _Outcome()
     for plan in plans:
-        tables = _HostTables(lambda plan=plan: HostReading(plan, names, _reader, foreign, hosts))  # type: ignore[misc]
+        pieces = _HostPieces(lambda plan=plan: HostReading(plan, names, _reader, foreign, hosts))  # type: ignore[misc]
         try:
-            result = partial_of(plan.host, tables)
-            if tables.reading is None:
-                for _ in tables:
+            result = partial_of(plan.host, pieces)
+            if pieces.reading is None:
+                for _ in pieces:
                     pass
         except ColumnsChangedError:
             raise _ChangedError from None
@@ -316,38 +326,38 @@ def _partial_answers(
             outcome.results[plan.host] = result
         else:
             outcome.empty.append(plan.host)
-        assert tables.reading is not None
-        outcome.dropped.update(tables.reading.dropped)
-        for host, rows in tables.reading.foreign.items():
+        assert pieces.reading is not None
+        outcome.dropped.update(pieces.reading.dropped)
+        for host, rows in pieces.reading.foreign.items():
             outcome.foreign.setdefault(host, []).extend(rows)
     return outcome
 
 
-class _HostTables:
-    """The tables of a host, which may be gone through again; what the first time brings to light counts."""
+class _HostPieces:
+    """The samples of a host, which may be gone through again; what the first time brings to light counts."""
 
     def __init__(self, new_reading: "Callable[[], HostReading]") -> None:
         self._new_reading = new_reading
         self.reading: HostReading | None = None
 
-    def __iter__(self) -> "Iterator[pa.Table]":
+    def __iter__(self) -> "Iterator[Samples]":
         reading = self._new_reading()
-        tables = reading.chunks()
+        pieces = reading.pieces()
         try:
-            yield from tables
+            yield from pieces
         finally:
             if self.reading is None:
-                for _ in tables:  # what is not wanted may hold rows of others
+                for _ in pieces:  # what is not wanted may hold rows of others
                     pass
                 self.reading = reading
 
 
-def whole(_host: str, tables: Tables) -> "pa.Table | None":
+def whole(_host: str, pieces: Pieces) -> "pa.Table | None":
     """Return the samples of a host as one table; None if there are none."""
-    import pyarrow as pa
+    from sonar.analysis.samples import concatenated, table_of
 
-    parts = list(tables)
-    return pa.concat_tables(parts).unify_dictionaries().combine_chunks() if parts else None
+    parts = list(pieces)
+    return table_of(concatenated(parts)) if parts else None
 
 
 def _empty_plan(host: str, days: tuple[int, int]) -> "HostPlan":

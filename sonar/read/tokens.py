@@ -121,22 +121,21 @@ class Tokenizer:
 
     def _values(self, lines: Lines, column: str, fields: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
         """Return what fields say: numbers, instants, codes of texts; marks the lines of unusual ones."""
-        block = lines.block
-        start, end = lines.values_of(column, fields, rows)
+        texts = lines.values_of(column, fields, rows)
         bad: np.ndarray | None
         if column in FLOAT_COLUMNS:
-            values, bad = numbers_of(block, start, end)
+            values, bad = numbers_of(texts)
         elif column == "time":
-            values = instants_of(block, start, end)
+            values = instants_of(texts)
             bad = values == NO_INSTANT
         elif column in self._words:
-            values = self._words[column].codes(block, start, end)
-            bad = end == start if column in ("version", "host", "user") else None
+            values = self._words[column].codes(texts)
+            bad = texts.length == 0 if column in ("version", "host", "user") else None
             if column == "gpus":
                 values = self._words[column].masks()[values]
                 bad = values == NO_MASK
         else:
-            values, bad = whole_numbers_of(block, start, end)
+            values, bad = whole_numbers_of(texts)
             if column in _U32_COLUMNS:
                 too_large = values > _U32
                 bad = too_large if bad is None else bad | too_large

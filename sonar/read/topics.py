@@ -5,8 +5,9 @@ beside this module declare one or several each. A record that cannot be read is 
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from sonar.errors import SonarError
 from sonar.names import NO_SAMPLES
 from sonar.read.json_objects import BadShapeError, json_values, object_of, text_of
-from sonar.read.tree import file_of_host, files_of_days, is_json, read_bytes
+from sonar.read.tree import file_of_host, is_json, listed_days, read_bytes
 from sonar.times import day_of, parse_instant
 
 if TYPE_CHECKING:
@@ -75,9 +76,14 @@ class Topic:
         """Whether each node has its own; else it is the cluster's."""
         return any(column.name == "host" for column in self.columns)
 
-    def host_of(self, path: Path) -> str | None:
+    def host_of(self, name: str) -> str | None:
         """Return the host that a file is named after, empty for a cluster's; None if it is no file of the topic."""
-        return next((host for form in self.files if (host := file_of_host(path.name, *form)) is not None), None)
+        return next((host for form in self.files if (host := file_of_host(name, *form)) is not None), None)
+
+    def files_in(self, directory: Path, names: Collection[str]) -> list[tuple[Path, str]]:
+        """Return the files of the topic, each with its host, of those in a directory."""
+        hosts = ((name, self.host_of(name)) for name in names)
+        return [(directory / name, host) for name, host in hosts if host is not None]
 
     def table(self, rows: Sequence[Row]) -> "pa.Table":
         """Return rows as a table; what a row does not have is null."""
@@ -123,7 +129,7 @@ class TopicScan:
         if isinstance(self._data, Path):
             files = self._files_of(topic, window.start if low is None else low, window.end if high is None else high)
         else:
-            files = [(path, "") for path in self._data if not named or topic.host_of(path) is not None]
+            files = [(path, "") for path in self._data if not named or topic.host_of(path.name) is not None]
             files.sort(key=lambda file: file[0].suffix != ".json")
         rows: list[Row] = []
         told: set[tuple[Any, Any]] = set()  # hosts and instants of messages: records that tell less do not count
@@ -160,11 +166,14 @@ class TopicScan:
             return []
         first, last = day_of(start).toordinal() - 1, day_of(end).toordinal() + 1
         files = []
-        for path in files_of_days(self._data, first, last):
-            host = topic.host_of(path)
-            if host is None or (topic.of_hosts and (host in NO_SAMPLES or not self._matches(host))):
-                continue
-            files.append((path, host))
+        for directory, names, noted in listed_days(self._data, first, last):
+            if noted is None:
+                of_day = topic.files_in(directory, names)
+            else:
+                of_day = noted.once(("topic", topic.name), partial(topic.files_in, directory, names))
+            for path, host in of_day:
+                if not topic.of_hosts or (host not in NO_SAMPLES and self._matches(host)):
+                    files.append((path, host))
         return sorted(files, key=lambda file: (file[0].suffix != ".json", file[0]))
 
     def _rows(self, topic: Topic, path: Path) -> Iterator[Row]:

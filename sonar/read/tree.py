@@ -5,12 +5,18 @@ import re
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sonar.errors import SonarError
 from sonar.places import ObjectPath, files_in
-from sonar.read.sources import note_days
+from sonar.read.sources import note_days, noted_listing
 
-__all__ = ["directories_of_days", "file_of_host", "files_of_days", "is_json", "read_bytes"]
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from sonar.read.sources import Listing
+
+__all__ = ["directories_of_days", "file_of_host", "is_json", "listed_days", "read_bytes"]
 
 _OBJECT = re.compile(rb"^[ \t\r]*\{", re.MULTILINE)
 
@@ -28,18 +34,21 @@ def directories_of_days(root: Path, first: int, last: int) -> Iterator[Path]:
         yield root / f"{day.year:04}" / f"{day.month:02}" / f"{day.day:02}"
 
 
-def files_of_days(root: Path, first: int, last: int) -> Iterator[Path]:
-    """Yield the files in the directories of these days, day by day."""
+def listed_days(root: Path, first: int, last: int) -> "Iterator[tuple[Path, Collection[str], Listing | None]]":
+    """Yield the directories that there are of these days, each with its files, and what was noted of these."""
     note_days(root, first, last)
     for directory in directories_of_days(root, first, last):
+        noted = noted_listing(str(directory))
+        if noted is not None:
+            yield directory, noted.files, noted
+            continue
         try:
             names = files_in(directory)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
             raise SonarError(f"{error.strerror}: '{directory}'") from error
-        for name in names:
-            yield directory / name
+        yield directory, names, None
 
 
 def file_of_host(name: str, prefix: str, suffix: str) -> str | None:

@@ -6,7 +6,7 @@ Texts of up to sixteen bytes are looked up as two numbers; longer ones one by on
 import numpy as np
 
 from sonar.gpusets import mask_of
-from sonar.read.fields import Block
+from sonar.read.fields import Values
 
 __all__ = ["NO_MASK", "Words"]
 
@@ -59,18 +59,17 @@ class Words:
             )
         return self._masks
 
-    def codes(self, block: Block, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-        """Return the numbers of the texts at these places of a block."""
-        length = end - start
+    def codes(self, values: Values) -> np.ndarray:
+        """Return the numbers of texts."""
+        length = values.length
         longest = int(length.max())
-        wide = block.wide(start, 8 if longest <= 8 else 16)
-        first = _upper_bytes(wide[:, 0], length if longest <= 8 else np.minimum(length, 8))
+        first = _upper_bytes(values.words(), length if longest <= 8 else np.minimum(length, 8))
         mixed = first >> _FOLD  # a product's upper bits, which are the slot, are made of the lower ones
         mixed ^= first
         mixed *= _MIXED[0]
         second = None
         if longest > 8:
-            second = _upper_bytes(wide[:, 1], np.clip(length - 8, 0, 8))
+            second = _upper_bytes(values.words(8), np.clip(length - 8, 0, 8))
             more = second >> _FOLD
             more ^= second
             more *= _MIXED[1]
@@ -82,14 +81,12 @@ class Words:
         if longest > 16:
             missed |= length > 16
         if missed.any():
-            self._look_further(block, start, end, np.flatnonzero(missed), codes, (first, second, mixed))
+            self._look_further(values, np.flatnonzero(missed), codes, (first, second, mixed))
         return codes
 
     def _look_further(
         self,
-        block: Block,
-        start: np.ndarray,
-        end: np.ndarray,
+        values: Values,
         left: np.ndarray,
         codes: np.ndarray,
         keys: tuple[np.ndarray, np.ndarray | None, np.ndarray],
@@ -98,7 +95,7 @@ class Words:
         first = keys[0][left]
         second = np.zeros(len(left), np.uint64) if keys[1] is None else keys[1][left]
         slots = [((keys[2][left] >> shift) & np.uint64(_SLOTS - 1)).view(np.int64) for shift in _SHIFTS]
-        short = end[left] - start[left] <= 16
+        short = values.length[left] <= 16
         hit = short & (self._first[1][slots[1]] == first) & (self._second[1][slots[1]] == second)
         codes[left[hit]] = self._in_slot[1][slots[1]][hit]
         others = np.flatnonzero(~hit)
@@ -106,7 +103,7 @@ class Words:
         one = others[one]
         for at in one.tolist():
             row = left[at]
-            text = block.text(start[row], end[row])
+            text = values.text(row)
             is_new = text not in self._code
             codes[row] = code = self.code(text)
             if not is_new or not short[at]:
@@ -121,12 +118,12 @@ class Words:
         codes[left[others]] = codes[left[like]]
         same = short[others] & short[like] & (first[others] == first[like]) & (second[others] == second[like])
         for at in others[~same].tolist():
-            codes[left[at]] = self.code(block.text(start[left[at]], end[left[at]]))
+            codes[left[at]] = self.code(values.text(left[at]))
 
 
 def _upper_bytes(word: np.ndarray, length: np.ndarray) -> np.ndarray:
-    """Return so many of the first bytes of words, up to eight, moved to the upper end."""
+    """Return so many of the first bytes of words, up to eight, moved to the upper end; the words are used up."""
     shift = length << 3
     np.subtract(64, shift, out=shift)
-    upper: np.ndarray = word << shift.view(np.uint64)  # by 64: nothing is left
-    return upper
+    word <<= shift.view(np.uint64)  # by 64: nothing is left
+    return word

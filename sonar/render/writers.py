@@ -36,6 +36,7 @@ __all__ = ["block_texts", "cells", "write"]
 _PLAIN = frozenset(Kind) - {Kind.TEXT, Kind.WORDS, Kind.HOSTS, Kind.GPUS}
 _NARROWEST = 8  # to which a column of texts is cut for a terminal
 _ROWS_AT_ONCE = 1 << 16  # lines put together before they are written: bounds memory
+_ROWS_OF_BLOCKS = 1 << 12  # at least so many are made into texts at once
 _CONTROLS = "[\\x00-\\x1f\\x7f-\\x{9f}]"  # what a terminal may take for a command
 _BLANKS = "[\\x00-\\x20\\x7f-\\x{9f}]"
 _NUMERIC = frozenset({Kind.INT, Kind.FLOAT, Kind.CEIL, Kind.ROUND, Kind.TRUNC, Kind.SECONDS})
@@ -145,12 +146,15 @@ def _within(widths: list[int], fmt: Format) -> list[int]:
 
 
 def _fixed_blocks(rows: pa.Table, spans: Iterable[tuple[int, int]], fmt: Format) -> Iterator[str]:
-    columns = [texts_in(column.texts.take(pa.array(column.codes))) for column in _fixed_columns(rows, fmt)]
+    columns = _fixed_columns(rows, fmt)
+    first, after = 0, -1  # the rows whose texts are at hand: none yet
+    at_hand: list[list[str]] = []
     for start, length in spans:
-        parts = [
-            [name, *texts[start : start + length]] if fmt.header else texts[start : start + length]
-            for name, texts in zip(_names(fmt), columns, strict=True)
-        ]
+        if not first <= start <= start + length <= after:
+            first, after = start, start + max(length, _ROWS_OF_BLOCKS)
+            at_hand = [texts_in(column.texts.take(pa.array(column.codes[first:after]))) for column in columns]
+        own = [texts[start - first : start - first + length] for texts in at_hand]
+        parts = [[name, *texts] if fmt.header else texts for name, texts in zip(_names(fmt), own, strict=True)]
         widths = _within([max(map(len, part), default=0) for part in parts], fmt)
         padded = [[cut(text, width).ljust(width) for text in part] for part, width in zip(parts, widths, strict=True)]
         yield _ended(["  ".join(row).rstrip() for row in zip(*padded, strict=True)])

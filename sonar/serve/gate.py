@@ -35,6 +35,7 @@ MIB = 1 << 20
 RETRY_AFTER_S = 60
 
 _STATUS_LINES = {one.value: f"HTTP/1.1 {one.value} {one.phrase}\r\n".encode() for one in HTTPStatus}
+_HOST_WANTED = "one Host header is wanted"
 
 _log = logging.getLogger(__name__)
 
@@ -100,6 +101,10 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":
+            return
+        if scope.get("http_version") == "1.1" and sum(name == b"host" for name, _ in scope["headers"]) != 1:
+            self.note_refusal(scope, 400, _HOST_WANTED)  # RFC 9112, 3.2
+            await answer(send, 400, _HOST_WANTED, [(b"connection", b"close")])
             return
         path = scope["path"]
         if path in {"/ping", "/ready"} or (path == "/metrics" and self._metrics is not None):

@@ -103,13 +103,15 @@ def open_lane(connection: "BoundedProtocol", gate: Gate) -> ShortCycle | None:
     if parser.get_method() != b"POST" or len(headers) > _MOST_HEADERS or parser.get_http_version() != "1.1":
         return None
     scope = cast("Scope", connection.scope)
-    length = -1
+    length, hosts = -1, 0
     for name, value in headers:
         if name == b"content-length":
             length = int(value)
+        elif name == b"host":
+            hosts += 1
         elif name in {b"transfer-encoding", b"expect", b"upgrade", b"content-encoding"} or len(value) > 1024:
             return None
-    if not 0 < length <= _LONGEST_BODY:
+    if hosts != 1 or not 0 < length <= _LONGEST_BODY:
         return None
     path, _, query = connection.url.partition(b"?")
     if b"%" in path or not path.startswith(b"/") or b"#" in query:

@@ -1,6 +1,7 @@
 """The verb load: how loaded each host was over time."""
 
 import json
+import resource
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
@@ -23,6 +24,7 @@ __all__ = ["VERB", "UndescribedHostError"]
 # Length of the slots that an option asks for, in seconds; `none` keeps the samples.
 _SLOTS = {"hourly": HOUR, "half-hourly": HOUR // 2, "daily": DAY, "half-daily": DAY // 2, "weekly": 7 * DAY, "none": 0}
 _MOST_ROWS = 5_000_000  # a thousand hosts by the hour for half a year; `--from 1-1-1` would be a century of empty slots
+_ROW_BYTES = 1400  # of memory, until it is written
 
 
 class UndescribedHostError(SonarError):
@@ -43,6 +45,9 @@ def run(query: "Query") -> Result:
     slot = next((length for name, length in _SLOTS.items() if options[name]), HOUR)
     relative = any(field.relative for field in VERB.fields if field.name in query.fields)
     covers = coverage.is_asked_for(query.fields) or "chart" in query.words
+    is_filled = bool(slot) and not options["last"] and not options["compact"]
+    if is_filled and query.window.start_active and query.window.end_active:  # refuse before the work, not after
+        _refuse_many(query.window.start, query.window.end, slot, 1 if options["group"] else len(query.scan.hosts))
     loads = loads_of_all_hosts(query, slot, with_runs=covers)
     undescribed: list[str] = []
     if relative and not query.has_node_file:
@@ -61,9 +66,8 @@ def run(query: "Query") -> Result:
         hosts, series_list = [tuple(by_host)], [summed(series_list)]
         nodes = [_node(hosts[0], query.nodes, required=relative)]
     start, end = inferred_window(query.window, bounds)
-    if slot and not options["last"] and not options["compact"]:
-        if (end - start) // slot * len(series_list) > _MOST_ROWS:
-            raise SonarError(f"More than {_MOST_ROWS} rows: ask for a shorter time, longer slots, or --compact")
+    if is_filled:
+        _refuse_many(start, end, slot, len(series_list))
         series_list = [filled(series, start, end, slot) for series in series_list]
     result = _result(hosts, nodes, series_list, query)
     if undescribed:
@@ -81,6 +85,14 @@ def run(query: "Query") -> Result:
         whole = tuple(np.concatenate([part[at] for part in parts]) if parts else np.zeros(0, int) for at in (0, 1))
         result = replace(result, rows=coverage.with_coverage(result.rows, (whole[0], whole[1])))
     return result
+
+
+def _refuse_many(start: int, end: int, slot: int, blocks: int) -> None:
+    """Raise SonarError if there would be too many rows, or more than this process may have memory for."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    most = _MOST_ROWS if limit == resource.RLIM_INFINITY else min(_MOST_ROWS, limit // _ROW_BYTES)
+    if (end - start) // slot * blocks > most:
+        raise SonarError(f"More than {most} rows: ask for a shorter time, longer slots, or --compact")
 
 
 def _node(hosts: tuple[str, ...], nodes: "NodeTable | None", *, required: bool) -> "Node | None":

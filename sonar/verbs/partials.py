@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sonar.analysis.select import RecordFilter
     from sonar.analysis.summary import Summaries
     from sonar.config.nodes import NodeTable
-    from sonar.read.scan import Tables
+    from sonar.read.scan import Pieces
     from sonar.verbs.query import Query, Window
 
 __all__ = ["HostLoad", "Selection", "jobs_of_all_hosts", "loads_of_all_hosts", "summaries"]
@@ -70,7 +70,7 @@ def jobs_of_all_hosts(
 
     selection = Selection(query.filter, query.window, query.nodes)
     columns = _columns(query, with_totals=with_totals)
-    work = partial(_jobs_of_host, selection, over_hosts, with_totals)
+    work = partial(_jobs_of_host, selection, over_hosts, with_totals, with_runs)
     found: dict[str, HostJobs] = {}
     parts: dict[str, Jobs] = {}
     runs: dict[str, np.ndarray] = {}
@@ -125,7 +125,7 @@ def loads_of_all_hosts(query: "Query", slot: int, *, with_runs: bool) -> dict[st
 
     selection = Selection(query.filter, query.window, query.nodes)
     columns = _columns(query, with_totals=False)
-    work = partial(_load_of_host, selection, slot)
+    work = partial(_load_of_host, selection, slot, with_runs)
     rolled = None
     if slot and slot % HALF_HOUR == 0:
         rolled = rolled_up(query, "load", selection, columns, with_runs=with_runs)
@@ -155,24 +155,32 @@ def _jobs_of_host(
     selection: Selection,
     over_hosts: "OverHosts",
     with_totals: bool,  # noqa: FBT001
+    with_runs: bool,  # noqa: FBT001
     host: str,
-    tables: "Tables",
+    pieces: "Pieces",
 ) -> HostJobs | None:
-    import numpy as np
 
     from sonar.analysis.combine import Part, jobs_of_parts
     from sonar.analysis.jobs import OverHosts, jobs_of_host
 
     if not with_totals and over_hosts is not OverHosts.ALL:
-        found = summaries(selection, host, tables, jobs=True, alone=True)
+        found = summaries(selection, host, pieces, jobs=True, alone=True)
         if found is not None:
             jobs = jobs_of_parts([Part(summary, frozenset((host,))) for summary in found])
-            return HostJobs(jobs, None, np.concatenate([summary.runs[host] for summary in found]))
-    streams = _streams(selection, host, tables, with_totals=with_totals)
+            return HostJobs(jobs, None, _runs([summary.runs[host] for summary in found], with_runs=with_runs))
+    streams = _streams(selection, pieces, with_totals=with_totals)
     if streams is None:
         return None
     jobs, shared = jobs_of_host(streams.selected, over_hosts)
-    return HostJobs(jobs, shared, streams.runs)
+    return HostJobs(jobs, shared, _runs([streams.runs], with_runs=with_runs))
+
+
+def _runs(parts: "list[np.ndarray]", *, with_runs: bool) -> "np.ndarray":
+    """Return all runs of a host, or no more than the first and the last."""
+    import numpy as np
+
+    runs = np.concatenate(parts)
+    return runs if with_runs else runs[:: max(len(runs) - 1, 1)].copy()
 
 
 def _rows_of_jobs(
@@ -181,66 +189,69 @@ def _rows_of_jobs(
     hosts: frozenset[str],
     with_totals: bool,  # noqa: FBT001
     host: str,
-    tables: "Tables",
+    pieces: "Pieces",
 ) -> "Samples | None":
     """Return the samples of some jobs that the batch system has numbered."""
     import numpy as np
 
     if host not in hosts:
         return None
-    streams = _streams(selection, host, tables, with_totals=with_totals)
+    streams = _streams(selection, pieces, with_totals=with_totals)
     if streams is None:
         return None
     rows = streams.selected
     return rows.take((rows["epoch"] == 0) & np.isin(rows["job"], list(numbers)))
 
 
-def _load_of_host(selection: Selection, slot: int, host: str, tables: "Tables") -> HostLoad | None:
-    import numpy as np
-
+def _load_of_host(
+    selection: Selection,
+    slot: int,
+    with_runs: bool,  # noqa: FBT001
+    host: str,
+    pieces: "Pieces",
+) -> HostLoad | None:
     from sonar.analysis.buckets import folded, series_of
     from sonar.analysis.combine import Part, load_of_parts
     from sonar.analysis.merge import merged
     from sonar.analysis.summary import HALF_HOUR
 
     if slot and slot % HALF_HOUR == 0:
-        found = summaries(selection, host, tables, jobs=False)
+        found = summaries(selection, host, pieces, jobs=False)
         if found is not None:
             series = load_of_parts([Part(summary, frozenset((host,))) for summary in found], slot).get(host)
-            runs = np.concatenate([summary.runs[host] for summary in found])
+            runs = _runs([summary.runs[host] for summary in found], with_runs=with_runs)
             return HostLoad(series, (found[0].extents[host][0], found[-1].extents[host][1]), runs)
-    streams = _streams(selection, host, tables, with_totals=False)
+    streams = _streams(selection, pieces, with_totals=False)
     if streams is None:
         return None
     rows = streams.selected
+    runs = _runs([streams.runs], with_runs=with_runs)
     if not len(rows):
-        return HostLoad(None, streams.bounds, streams.runs)
+        return HostLoad(None, streams.bounds, runs)
     of_steps = series_of(merged(rows, rows["stream"] * 0))
-    return HostLoad(folded(of_steps, slot) if slot else of_steps, streams.bounds, streams.runs)
+    return HostLoad(folded(of_steps, slot) if slot else of_steps, streams.bounds, runs)
 
 
 def summaries(
-    selection: Selection, host: str, tables: "Tables", *, jobs: bool, alone: bool = False
+    selection: Selection, host: str, pieces: "Pieces", *, jobs: bool, alone: bool = False
 ) -> "list[Summaries] | None":
     """Return summaries of a host's samples with all details, each later than the one before; None if there are none.
 
-    Then not all tables have been looked at. If they are alone, nothing else being known of the host's jobs, the summary
-    of one table does with fewer details.
+    Then not all pieces have been looked at. If they are alone, nothing else being known of the host's jobs, the summary
+    of one piece does with fewer details.
     """
     from itertools import chain, islice
 
     from sonar.analysis.merge import TAIL_S
-    from sonar.analysis.samples import samples_of
     from sonar.analysis.summary import Details, summarized
 
     if selection.converts_gpu_memory(host):
         return None
     found: list[Summaries] = []
-    left = iter(tables)
+    left = iter(pieces)
     first = list(islice(left, 2 if alone else 0))
     details = Details.LACKING if alone and len(first) == 1 else Details.ALL
-    for table in chain(first, left):
-        samples = samples_of(table)
+    for samples in chain(first, left):
         summary = summarized(samples, selection.records, selection.window, jobs=jobs, details=details)
         if summary is None or (found and summary.extents[host][0] - found[-1].extents[host][1] <= TAIL_S):
             return None
@@ -257,17 +268,18 @@ class _Streams:
     runs: "np.ndarray"
 
 
-def _streams(selection: Selection, host: str, tables: "Tables", *, with_totals: bool) -> _Streams | None:
+def _streams(selection: Selection, pieces: "Pieces", *, with_totals: bool) -> _Streams | None:
     from sonar.analysis.bounds import bounds_of
     from sonar.analysis.coverage import runs_of
-    from sonar.analysis.samples import samples_of
+    from sonar.analysis.samples import concatenated
     from sonar.analysis.streams import clean_streams, selected, with_growth
-    from sonar.read.scan import whole
 
-    table = whole(host, tables)
-    samples = samples_of(table) if table is not None else None
-    bounds = bounds_of(samples) if samples is not None else None
-    if samples is None or bounds is None:
+    parts = list(pieces)
+    if not parts:
+        return None
+    samples = concatenated(parts)
+    bounds = bounds_of(samples)
+    if bounds is None:
         return None
     streams = clean_streams(samples, selection.nodes)
     if with_totals:

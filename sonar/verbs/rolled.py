@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sonar.analysis.summary import Details, Summaries
     from sonar.read.columns import ColumnsFile, HostRows, Identity
     from sonar.read.plan import DayPlan, HostPlan
-    from sonar.read.scan import Tables
+    from sonar.read.scan import Pieces
     from sonar.verbs.partials import Selection
     from sonar.verbs.query import Query
 
@@ -371,8 +371,8 @@ def _look_at(
     return found
 
 
-def _summaries_of(selection: "Selection", verb: str, host: str, tables: "Tables") -> "list[Summaries] | None":
+def _summaries_of(selection: "Selection", verb: str, host: str, pieces: "Pieces") -> "list[Summaries] | None":
     """Return the summaries of some days of a host; None if they cannot be made, which is told apart from none."""
     from sonar.verbs.partials import summaries
 
-    return summaries(selection, host, tables, jobs=verb == "jobs")
+    return summaries(selection, host, pieces, jobs=verb == "jobs")

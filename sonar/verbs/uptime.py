@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sonar.columns.rollups import DayRuns
     from sonar.read.columns import Facts, Identity
     from sonar.read.plan import DayPlan, HostPlan
-    from sonar.read.scan import Tables
+    from sonar.read.scan import Pieces
     from sonar.verbs.query import Query
 
 __all__ = ["VERB"]
@@ -69,7 +69,7 @@ def _told(query: "Query") -> "dict[str, _Told]":
             number = sum(len(known) for known, _ in of_runs.values())
             query.scan.way = f"roll-ups of {number} days of hosts, samples of {sum(len(p.days) for p in live.values())}"
             return {host: of_host for host, of_host in told.items() if of_host is not None}
-    return {host: whole for host, of_host in query.scan.map(work, columns) if (whole := _joined(of_host)) is not None}
+    return dict(query.scan.map(partial(_whole, records), columns))
 
 
 def _of_runs(
@@ -110,18 +110,23 @@ def _day(directory: "Path", identity: "Identity") -> "_Day":
     return found[1] if found else None, open_runs(directory, identity)
 
 
-def _parts(records: "RecordFilter | None", _host: str, tables: "Tables") -> "list[_Told] | None":
-    """Return when a host was sampled, table by table."""
+def _parts(records: "RecordFilter | None", _host: str, pieces: "Pieces") -> "list[_Told] | None":
+    """Return when a host was sampled, piece by piece."""
     from sonar.analysis.bounds import bounds_of
-    from sonar.analysis.samples import samples_of
     from sonar.analysis.uptime import probes_of
 
-    parts = []
-    for table in tables:
-        samples = samples_of(table)
-        if bounds := bounds_of(samples):
-            parts.append((probes_of(samples if records is None else samples.take(records.mask(samples))), bounds))
+    parts = [
+        (probes_of(samples if records is None else samples.take(records.mask(samples))), bounds)
+        for samples in pieces
+        if (bounds := bounds_of(samples))
+    ]
     return parts or None
+
+
+def _whole(records: "RecordFilter | None", host: str, pieces: "Pieces") -> "_Told | None":
+    """Return when a host was sampled."""
+    parts = _parts(records, host, pieces)
+    return _joined(parts) if parts else None
 
 
 def _joined(parts: "list[_Told]") -> "_Told | None":

@@ -6,13 +6,16 @@ of one to kill, or `R` and days that were asked for, to be kept in so many bytes
 task from its socket: what to call, with what; and answers there in frames.
 
 A fork costs milliseconds, so a question has a process of its own: it can be killed when nobody waits for the answer,
-its memory is bounded by the kernel, and whatever goes wrong in it goes wrong for nobody else.
+its memory is bounded by the kernel, and whatever goes wrong in it goes wrong for nobody else. So that nobody waits even
+for these, one process is forked before it is needed, and answers a small question to itself: then it has pages of its
+own where all analyses write.
 """
 
 import array
 import contextlib
 import faulthandler
 import gc
+import io
 import os
 import pickle
 import resource
@@ -27,10 +30,11 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from sonar.read.sources import Noted
+    from sonar.web.resident import Resident
 
 __all__ = ["FRAME", "MESSAGE", "RESIDENT", "SMALLEST_COMPRESSED", "Frame", "Reply", "Task"]
 
@@ -42,6 +46,7 @@ _PIECE = 1 << 16
 _LONGEST_MESSAGE = 1 << 13
 SMALLEST_COMPRESSED = 1400  # what fits one packet anyway is not worth compressing
 _NICENESS = 10
+_SPARE = 0  # the number of a process that has none yet: others are counted from one
 _FAILED = 70  # exit status, sysexits(3): an error of the program itself
 
 # What an analysis needs, so that a new process has it.
@@ -163,45 +168,38 @@ def main(control: socket.socket, resident_bytes: int) -> None:
     gc.collect()
     gc.freeze()  # the collector would touch, and so copy, every page that all processes share
     resident = Resident(resident_bytes)
-    children: dict[int, int] = {}  # number -> file descriptor of the process
-    killed: set[int] = set()
     with selectors.DefaultSelector() as selector:
         selector.register(control, selectors.EVENT_READ)
+        processes = _Processes(control, resident, selector)
         while True:
-            ready = selector.select(0 if resident.has_work else None)
-            if not ready:
+            has_work = resident.has_work
+            ready = selector.select(0 if has_work or processes.wants_spare else None)
+            if not ready and has_work:
                 try:
                     resident.read_one()
                 except Exception:  # of a file that is not as it should be: whoever asks about it is told
                     traceback.print_exc()
+                if not resident.has_work:
+                    gc.freeze()
+                    processes.dismiss_spare()  # it knows less than a new one
+            elif not ready:
+                processes.fork_spare()
             for key, _ in ready:
-                if key.fileobj is control:
-                    message, descriptors = _receive(control)
-                    if not message:
-                        for descriptor in children.values():
-                            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-                        return
-                    what, number = MESSAGE.unpack_from(message)
-                    if what == b"S" and descriptors:
-                        descriptor = _fork(control, socket.socket(fileno=descriptors[0]))
-                        children[number] = descriptor
-                        selector.register(descriptor, selectors.EVENT_READ, number)
-                    elif what == b"K" and number in children:
-                        killed.add(number)
-                        signal.pidfd_send_signal(children[number], signal.SIGKILL)
-                    elif what == b"R" and resident.budget:
-                        first, last = RESIDENT.unpack_from(message, MESSAGE.size)
-                        resident.want(Path(os.fsdecode(message[MESSAGE.size + RESIDENT.size :])), first, last)
-                else:
-                    descriptor = children.pop(key.data)
-                    selector.unregister(descriptor)
-                    ended = os.waitid(os.P_PIDFD, descriptor, os.WEXITED)
-                    os.close(descriptor)
-                    if ended is not None and ended.si_code != os.CLD_EXITED and key.data not in killed:
-                        print(
-                            f"sonalyzed: an analysis was ended by signal {ended.si_status}", file=sys.stderr, flush=True
-                        )
-                    killed.discard(key.data)
+                if key.fileobj is not control:
+                    processes.reap(key.data)
+                    continue
+                message, descriptors = _receive(control)
+                if not message:
+                    processes.kill_all()
+                    return
+                what, number = MESSAGE.unpack_from(message)
+                if what == b"S" and descriptors:
+                    processes.begin(number, socket.socket(fileno=descriptors[0]))
+                elif what == b"K":
+                    processes.kill(number)
+                elif what == b"R" and resident.budget:
+                    first, last = RESIDENT.unpack_from(message, MESSAGE.size)
+                    resident.want(Path(os.fsdecode(message[MESSAGE.size + RESIDENT.size :])), first, last)
 
 
 def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
@@ -213,16 +211,130 @@ def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
     return message, list(descriptors)
 
 
-def _fork(control: socket.socket, connection: socket.socket) -> int:
-    """Fork a process for the task that comes through a connection; return its file descriptor."""
-    pid = os.fork()
-    if pid:
-        connection.close()
-        return os.pidfd_open(pid)
+@dataclass(slots=True)
+class _Processes:
+    """The processes that have a task, by their numbers, and a spare one that waits for the next."""
+
+    control: socket.socket
+    resident: "Resident"
+    selector: selectors.BaseSelector
+    _running: dict[int, int] = field(default_factory=dict)  # file descriptors of the processes
+    _killed: set[int] = field(default_factory=set)
+    _handed: dict[int, tuple[socket.socket, socket.socket]] = field(default_factory=dict)  # until it is known they came
+    _channel: socket.socket | None = None  # to the spare, through which its task comes; closed, it ends
+    _may_have_spare: bool = True
+
+    @property
+    def wants_spare(self) -> bool:
+        """Whether it is time for a spare process: there is none, and nobody else has work to do."""
+        return self._may_have_spare and not self._running
+
+    def begin(self, number: int, connection: socket.socket) -> None:
+        """Give a process the task that comes through a connection."""
+        self._may_have_spare = True
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            with contextlib.suppress(OSError):
+                socket.send_fds(channel, [b"S"], [connection.fileno()])
+                self._handed[number] = channel, connection
+                self._running[number] = self._running.pop(_SPARE)
+                self.selector.modify(self._running[number], selectors.EVENT_READ, number)
+                return
+            channel.close()
+        with connection:
+            pid = os.fork()
+            if not pid:
+                self._leave()
+                _end_after(lambda: _serve(connection))
+        self._watch(number, pid)
+
+    def fork_spare(self) -> None:
+        """Have a process wait for a task."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with theirs:
+            pid = os.fork()
+            if not pid:
+                self._leave()
+                ours.close()
+                _end_after(lambda: _wait(theirs, self.resident))
+        self._channel = ours
+        self._watch(_SPARE, pid)
+
+    def dismiss_spare(self) -> None:
+        """Let the spare process end, if there is one."""
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+
+    def kill(self, number: int) -> None:
+        """Kill the process with a number, if it still runs."""
+        if number in self._running:
+            self._killed.add(number)
+            signal.pidfd_send_signal(self._running[number], signal.SIGKILL)
+
+    def kill_all(self) -> None:
+        """Kill all processes."""
+        for descriptor in self._running.values():
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+
+    def reap(self, number: int) -> None:
+        """Note that a process has ended."""
+        descriptor = self._running.pop(number)
+        self.selector.unregister(descriptor)
+        ended = os.waitid(os.P_PIDFD, descriptor, os.WEXITED)
+        os.close(descriptor)
+        if number == _SPARE and self._channel is not None:
+            self._may_have_spare = False  # something is wrong: not again before it is needed
+            self.dismiss_spare()
+        if ended is not None and ended.si_code != os.CLD_EXITED and number not in self._killed:
+            print(f"sonalyzed: an analysis was ended by signal {ended.si_status}", file=sys.stderr, flush=True)
+        if number in self._handed:
+            channel, connection = self._handed.pop(number)
+            with channel:
+                if not _says_something(channel) and number not in self._killed:
+                    self.begin(number, connection)  # it ended before it took the task
+                else:
+                    connection.close()
+        self._killed.discard(number)
+
+    def _leave(self) -> None:
+        """Close, in a new process, what is not for it: whoever waits at the other end is to see the end."""
+        for one in (self.control, *(one for both in self._handed.values() for one in both)):
+            one.close()
+
+    def _watch(self, number: int, pid: int) -> None:
+        self._running[number] = os.pidfd_open(pid)
+        self.selector.register(self._running[number], selectors.EVENT_READ, number)
+
+
+def _says_something(channel: socket.socket) -> bool:
+    try:
+        return bool(channel.recv(1, socket.MSG_DONTWAIT))
+    except OSError:
+        return False
+
+
+def _wait(channel: socket.socket, resident: "Resident") -> None:
+    """Answer a small question to nobody, then do the task that comes through a channel."""
+    from sonar.cli.deputy import answer_for
+
+    if (example := resident.example()) is not None:
+        tree, argv = example
+        with contextlib.suppress(Exception):  # whoever asks the same is told
+            answer_for(argv, tree=str(tree), root=tree, account="", width=None, begin=lambda **_: io.StringIO())
+    with channel:
+        _message, descriptors, _flags, _address = socket.recv_fds(channel, 1, 1)
+        if descriptors:
+            channel.send(b"T")
+    if descriptors:
+        _serve(socket.socket(fileno=descriptors[0]))
+
+
+def _end_after(work: Callable[[], None]) -> NoReturn:
+    """End the process when it has done this, whatever becomes of it."""
     status = _FAILED
     try:
-        control.close()
-        _serve(connection)
+        work()
         status = 0
     except (BrokenPipeError, ConnectionResetError):
         status = 0  # nobody waits any more

@@ -46,13 +46,15 @@ class Resident:
             if self._is_full and directory not in self._kept and directory < min(self._kept):
                 continue
             if self._is_full:
-                self._forget()
+                self.forget()
             self._wanted[directory] = None
 
     def read_one(self) -> None:
         """Read one of the days that are wanted."""
         from sonar.columns.rollups import VERBS, open_rollup, open_runs
         from sonar.read.columns import COLUMNS_NAME, facts_at
+        from sonar.read.plan import prepare_plan
+        from sonar.read.sources import keep_listing
 
         directory = next(iter(self._wanted))
         del self._wanted[directory]
@@ -65,19 +67,36 @@ class Resident:
             if rollup is not None:
                 rollup.keep()
         runs = open_runs(directory, identity)
+        listing = keep_listing(str(directory))
+        if listing is not None:
+            prepare_plan(directory, listing)
         self._kept[directory] = identity
-        self.size += _size_of(facts) + sum(_size_of(one) for one in (*rollups, runs))
+        self.size += _size_of(facts) + sum(_size_of(one) for one in (*rollups, runs, listing))
         if self.size > self.budget:
             self._is_full = True
             self._wanted.clear()
 
-    def _forget(self) -> None:
+    def example(self) -> tuple[Path, tuple[str, ...]] | None:
+        """Return a small question that can be answered from what is kept, as a tree and the arguments of a command."""
+        from sonar.read.columns import COLUMNS_NAME, facts_at
+
+        directory = max(self._kept, default=None)
+        found = facts_at(directory / COLUMNS_NAME, self._kept[directory]) if directory else None
+        if directory is None or found is None:
+            return None
+        day = "-".join(directory.parts[-3:])
+        argv = ("jobs", "--user=-", f"--host={min(found[1].hosts)}", f"--from={day}", f"--to={day}")
+        return directory.parents[2], argv
+
+    def forget(self) -> None:
         """Forget all, also what was replaced since it was read."""
         from sonar.columns.rollups import forget_rollups
         from sonar.read.columns import forget_columns
+        from sonar.read.sources import forget_listings
 
         forget_columns()
         forget_rollups()
+        forget_listings()
         self._kept.clear()
         self.size, self._is_full = 0, False
 

@@ -9,7 +9,7 @@ from sonar.read.scan import Scan
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from sonar.read.scan import Partial, Tables
+    from sonar.read.scan import Partial
     from sonar.verbs.query import Query
 
 __all__ = ["SharedScans"]
@@ -40,8 +40,10 @@ class _Remembered:
 
     def map(self, partial_of: "Partial[Any]", columns: Sequence[str] | None = None) -> list[tuple[str, Any]]:
         """Return what the function makes of each host's samples, as `Scan.map` does."""
+        from sonar.analysis.samples import samples_of
+
         del columns  # all are there
-        results = [(host, partial_of(host, cast("Tables", [table]))) for host, table in self._read()]
+        results = [(host, partial_of(host, [samples_of(table)])) for host, table in self._read()]
         return [(host, result) for host, result in results if result is not None]
 
     def by_host(self, columns: Sequence[str] | None = None) -> "list[tuple[str, pa.Table]]":

@@ -50,6 +50,21 @@ def status(connection: socket.socket) -> int:
     return int(response(connection).split(b" ")[1])
 
 
+@pytest.mark.parametrize(
+    ("version", "hosts", "expected"),
+    [(b"1.1", 1, 200), (b"1.1", 0, 400), (b"1.1", 2, 400), (b"1.0", 0, 200)],
+)
+def test_http_1_1_wants_one_host(infiltrate: Infiltrate, version: bytes, hosts: int, expected: int) -> None:
+    head = HEAD.replace(b"HTTP/1.1\r\nHost: x\r\n", b"HTTP/" + version + b"\r\n" + b"Host: x\r\n" * hosts)
+    with connect(infiltrate) as connection:
+        connection.sendall(head + b"Content-Length: %d\r\n\r\n%s" % (len(LINE), LINE))
+        assert status(connection) == expected
+        if expected == 400 or version == b"1.0":
+            assert connection.recv(1) == b""
+    infiltrate.settle()
+    assert infiltrate.stored() == ({FILE: LINE} if expected == 200 else {})
+
+
 def test_chunked_bodies_are_taken(infiltrate: Infiltrate) -> None:
     with connect(infiltrate) as connection:
         connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")

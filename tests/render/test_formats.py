@@ -219,6 +219,8 @@ def test_blocks_are_written_as_each_would_be_alone(rows: pa.Table, spec: str, da
     spans = [(start, end - start) for start, end in zip([0, *cuts], [*cuts, len(rows)], strict=True)]
     fmt: Format = parse_format(VERB, spec)
 
-    blocks = list(block_texts(rows, spans, fmt))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sonar.render.writers._ROWS_OF_BLOCKS", data.draw(st.integers(1, 4)))
+        blocks = list(block_texts(rows, spans, fmt))
 
     assert blocks == [written(spec, rows.slice(start, length)) for start, length in spans]

@@ -59,6 +59,22 @@ def test_body_that_does_not_come_is_408() -> None:
     asyncio.run(scenario())
 
 
+def test_http_1_1_without_one_host_is_400() -> None:
+    async def scenario() -> None:
+        gate = gate_of()
+        host = (b"host", b"x")
+        for path in ("/x", "/ping"):
+            for hosts in ([], [host, host]):
+                status, text, headers = await ask(gate, parts(b"all"), path=path, http_version="1.1", headers=hosts)
+                assert (status, text) == (400, b"one Host header is wanted")
+                assert headers[b"connection"] == b"close"
+        for version, hosts in (("1.1", [host]), ("1.1", [(b"host", b"")]), ("1.0", [])):
+            status, text, _ = await ask(gate, parts(b"all"), http_version=version, headers=hosts)
+            assert (status, text) == (200, b"all")
+
+    asyncio.run(scenario())
+
+
 def test_service_that_does_not_answer_in_time_is_503() -> None:
     async def stuck(_scope: Any, receive: Any, _send: Any) -> None:
         await read_body(receive)

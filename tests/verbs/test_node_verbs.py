@@ -1,5 +1,6 @@
 """The verbs about nodes: what they are made of, what they did as a whole, and where relative values come from."""
 
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,23 @@ def test_hosts_that_nothing_is_known_of_are_left_out_of_relative_load_and_told(t
     assert len(ask("load", tree, fmt="csv,host,cpu", compact="true").splitlines()) == 2
     with pytest.raises(SonarError, match=r"without config info for unknown\.x"):
         ask("load", tree, fmt="csv,host,rcpu", nodes={"n1.x": Node("n1.x", "by hand", 4, 32)})
+
+
+def test_centuries_of_empty_slots_are_refused_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for host in ("n1.x", "n2.x"):
+        job = {"job": 7, "user": "ann", "processes": [{"cmd": "x", "pid": 5, "cpu_avg": 400}]}
+        put(tmp_path, f"0+sample-{host}.json", envelope("sample", time="2024-03-01T10:00:00Z", node=host, jobs=[job]))
+    assert len(ask("load", tmp_path, from_="2024-02-25", fmt="csv,cpu").splitlines()) == 2 * 133
+    limit = resource.getrlimit(resource.RLIMIT_DATA)
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: (1 << 30, limit[1]))
+    monkeypatch.setattr("sonar.verbs.partials.loads_of_all_hosts", None)
+
+    with pytest.raises(SonarError, match="More than 766958 rows: ask for a shorter time"):
+        ask("load", tmp_path, from_="1900-01-01")
+    with pytest.raises(SonarError, match="More than 766958 rows"):
+        ask("load", tmp_path, from_="1900-01-01", half_hourly="true", group="true")
 
 
 def test_without_any_description_relative_values_are_an_error(tmp_path: Path) -> None:

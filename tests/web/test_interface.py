@@ -193,12 +193,18 @@ def until(condition, what: str) -> None:  # type: ignore[no-untyped-def]
 
 
 def processes_of(server: Server) -> set[int]:
-    """The processes of analyses: the grandchildren of the server."""
+    """The processes of analyses, and the one that waits for the next: the grandchildren of the server."""
     parents = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
     return {pid for pid, parent in parents.items() if parents.get(parent) == server.pid}
+
+
+def kill_processes(server: Server) -> None:
+    for pid in processes_of(server):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_who_goes_away_stops_the_question(small: Server) -> None:
@@ -231,10 +237,14 @@ def test_too_many_questions_are_503_and_ping_and_pages_go_on(small: Server) -> N
 
 
 def test_a_killed_process_is_an_error_of_one_question_only(small: Server) -> None:
+    lost = metric(small, 'sonalyzed_tasks_total{outcome="lost"}')
     connection = raw_request(small, SLOW)
-    until(lambda: processes_of(small), "it runs")
-    for pid in processes_of(small):
-        os.kill(pid, signal.SIGKILL)
+
+    def is_lost() -> bool:
+        kill_processes(small)
+        return metric(small, 'sonalyzed_tasks_total{outcome="lost"}') > lost
+
+    until(is_lost, "its process was killed")
     response = http.client.HTTPResponse(connection)
     response.begin()
     assert response.status == 500
@@ -242,19 +252,27 @@ def test_a_killed_process_is_an_error_of_one_question_only(small: Server) -> Non
     assert small.get(f"/metadata?cluster={CLUSTER}").status == 200
 
 
+def test_a_process_that_was_killed_before_it_was_needed_is_none(small: Server) -> None:
+    for _ in range(3):
+        until(lambda: processes_of(small), "one waits")
+        kill_processes(small)
+        assert small.get(f"/metadata?cluster={CLUSTER}").status == 200
+
+
 def test_too_slow_is_504_and_too_large_is_503(site: Path) -> None:
     options: list[str | Path] = ["--cluster-config", site, "--password-file", site / "passwords"]
     with running(site, [*options, "--query-time", "1"], tls=False) as server:
         connection = raw_request(server, SLOW)
         until(lambda: processes_of(server), "it runs")
-        for pid in processes_of(server):
+        stopped = processes_of(server)
+        for pid in stopped:
             os.kill(pid, signal.SIGSTOP)  # as slow as can be
         slow = http.client.HTTPResponse(connection)
         slow.begin()
         assert slow.status == 504
         connection.close()
         assert server.get("/ping", login=None).status == 200
-        until(lambda: not processes_of(server), "its process is gone")
+        until(lambda: not processes_of(server) & stopped, "its process is gone")
     with running(site, [*options, "--query-memory", "60M"], tls=False) as server:
         large = server.get(f"/jobs?cluster={CLUSTER}&from=14d&user=-")
         assert large.status == 503

@@ -90,6 +90,7 @@ def test_relative_values_know_the_nodes(server: Server) -> None:
         ("/jobs?cluster=demo&host=a[", 400, "a["),
         ("/jobs?cluster=demo&fmt=nothing", 400, "No output fields"),
         ("/jobs?cluster=demo&query=bogus%3D1", 400, "--query: no field 'bogus', at column 1 of 'bogus=1'"),
+        ("/load?cluster=demo&from=1900-01-01", 400, "rows: ask for a shorter time"),
         ("/api/v0/jobs?cluster=demo&fmt=arrow,job", 400, "fmt: arrow is binary and cannot be a JSON string"),
         ("/api/v0/jobs?cluster=demo&q=user", 400, "after 'user', found the end, at column 5"),
         ("/profile/../../etc/passwd", 404, "404"),
