@@ -138,7 +138,7 @@ def main() -> None:
     ask("DuckDB, load, 7 days, columns", sys.executable, "-c", DUCKDB, LOAD_SQL.format(files=in_sql[:7]))
     ask("`python -c 'import pyarrow.parquet'`", sys.executable, "-c", "import pyarrow.parquet")
     ask("`python -c 'import duckdb'`", sys.executable, "-c", "import duckdb")
-    stored = sum(path.stat().st_size for path in root.rglob("0+*.parquet"))
+    stored = sum(path.stat().st_size for path in root.rglob("0+*") if path.suffix in {".parquet", ".arrow"})
     title = f"Questions to {hosts} hosts, {days} days: {size / 1e6:,.0f} MB of text, {stored / 1e6:,.0f} MB of columns"
     print(table(title, list(results.items())))
     known = HERE.parent / "build" / "questions.json"
@@ -181,7 +181,7 @@ def columns_only(clusters: Path, hosts: int, days: int) -> tuple[int, Cost]:
 
 def _drop_from_cache(root: Path) -> None:
     """Have the kernel forget what it keeps of the files made of the log; what is in memory of the disk stays."""
-    for path in root.rglob("0+*.parquet"):
+    for path in root.rglob("0+*"):
         with path.open("rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 

@@ -13,6 +13,7 @@ from sonar.analysis.merge import union_of_gpus
 from sonar.analysis.samples import dense, ordered_by
 from sonar.analysis.streams import GROWING, utilization
 from sonar.analysis.summary import (
+    BRIEF,
     CLOSED_HOST,
     CLOSED_STREAM,
     CONTEXT_DROPPED,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from sonar.analysis.select import RecordFilter
 
-__all__ = ["Part", "filtered_summaries", "jobs_of_parts", "load_of_parts", "together"]
+__all__ = ["Part", "jobs_of_parts", "load_of_parts", "passing_jobs", "together"]
 
 _K = TypeVar("_K")
 
@@ -41,40 +42,36 @@ _PLACE = {name: place for place, name in enumerate(PEAKS)}
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Summaries of which some hosts count; `every` gives those of some hosts with details of every job."""
+    """Summaries of which some hosts count.
+
+    `every` gives those of some hosts with details of every job, `full` those with heads that are not brief too.
+    """
 
     summaries: Summaries
     hosts: frozenset[str]
     every: "Callable[[frozenset[str]], Summaries] | None" = None
+    full: "Callable[[frozenset[str]], Summaries] | None" = None
 
 
-def filtered_summaries(found: Summaries, records: "RecordFilter") -> Summaries | None:
-    """Return what a filter by user and job leaves; None if a job has samples of users who pass and of others."""
-    import pyarrow as pa
+def passing_jobs(texts: list[str], users: np.ndarray, job: np.ndarray, records: "RecordFilter") -> np.ndarray | None:
+    """Return the rows of jobs that pass a filter by user and job; None if one has users who do and others.
 
-    jobs = found.jobs
+    `users` are codes into the texts of sets of users.
+    """
 
     def passes(user: str) -> bool:
         return (records.users is None or user in records.users) and user not in records.exclude_users
 
-    texts: list[Any] = found.sets["user"].to_pylist()
     sets = [words_of(text) for text in texts]
-    passing = [passes(users[0]) for users in sets]
-    several = [at for at, users in enumerate(sets) if len(users) > 1 and len(set(map(passes, users))) > 1]
-    if several and np.isin(jobs["users"], several).any():
+    several = [at for at, of_set in enumerate(sets) if len(of_set) > 1 and len(set(map(passes, of_set))) > 1]
+    if several and np.isin(users, several).any():
         return None
-    keep: np.ndarray = np.array(passing or [True])[jobs["users"]]
+    keep: np.ndarray = np.array([passes(of_set[0]) for of_set in sets] or [True])[users]
     if records.jobs is not None:
-        keep = keep & np.isin(jobs["job"], list(records.jobs))
+        keep = keep & np.isin(job, list(records.jobs))
     if records.exclude_jobs:
-        keep = keep & ~np.isin(jobs["job"], list(records.exclude_jobs))
-    rows = np.flatnonzero(keep)  # mostly few
-    left = {name: values[..., rows] for name, values in jobs.items()}
-    words = {}
-    for column, name in _SETS.items():  # those of the others are not needed any more
-        known, left[column] = np.unique(left[column], return_inverse=True)
-        words[name] = found.sets[name].take(pa.array(known))
-    return replace(found, jobs=left, sets=words)
+        keep = keep & ~np.isin(job, list(records.exclude_jobs))
+    return np.flatnonzero(keep)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +152,8 @@ def _codes(known: "Mapping[_K, int]", members: "Sequence[_K]", wanted: "frozense
 
 def jobs_of_parts(parts: Sequence[Part]) -> Jobs:
     """Return a row for each job of each host. Of a host, each part is later than the one before."""
-    parts = [part for part in parts if part.summaries.jobs and part.hosts]
+    given = [part for part in parts if part.summaries.jobs and part.hosts]
+    parts, origin = list(given), list(range(len(given)))
     vocabulary = _Vocabulary.of(parts)
     jobs = vocabulary.rows(parts, "jobs")
     if not jobs or len(jobs["job"]) == 0:
@@ -171,6 +169,7 @@ def jobs_of_parts(parts: Sequence[Part]) -> Jobs:
             assert part.every is not None
             parts[at] = replace(part, hosts=part.hosts - hosts)
             parts.append(Part(part.every(hosts), hosts))
+            origin.append(at)
     whole = np.flatnonzero(alone & (jobs["n"] > 0))
     found = _jobs_alone({name: values[..., whole] for name, values in jobs.items()}, names, vocabulary.sets)
     if alone.all():
@@ -187,7 +186,11 @@ def jobs_of_parts(parts: Sequence[Part]) -> Jobs:
     del parts, jobs, key, of_tables, group, of_stream  # months of them take much memory
     heads = {name: values[goes_on[of_heads]] for name, values in (heads | {"of": of_heads}).items()}
     steps = {name: values[..., goes_on[of_steps]] for name, values in (steps | {"of": of_steps}).items()}
-    return combined_jobs([found, _jobs_of_details(heads, steps, vocabulary)], ())
+    heads, counts, begins_anew = _contributions(heads)
+    if begins_anew.any():
+        heads["part"] = np.array(origin)[heads["part"]]
+        return jobs_of_parts(_in_full(given, heads, begins_anew, names))
+    return combined_jobs([found, _jobs_of_details(heads, counts, steps, vocabulary)], ())
 
 
 def _jobs_alone(jobs: Columns, hosts: list[str], sets: "dict[str, pa.Array[Any]]") -> Jobs:
@@ -211,24 +214,72 @@ def _jobs_alone(jobs: Columns, hosts: list[str], sets: "dict[str, pa.Array[Any]]
     )
 
 
-def _contributions(heads: Columns) -> tuple[Columns, np.ndarray]:
-    """Return the rows sorted by stream and time, with `util` and `stream`, and which of them count."""
+def _in_full(parts: Sequence[Part], heads: Columns, begins_anew: np.ndarray, hosts: list[str]) -> list[Part]:
+    """Return parts of which those of some hosts, which have such heads, are no longer brief."""
+    found = list(parts)
+    for at in np.unique(heads["part"][begins_anew]).tolist():
+        of_part = heads["host"][begins_anew & (heads["part"] == at)]
+        some = frozenset(hosts[code] for code in set(of_part.tolist()))
+        part = parts[at]
+        assert part.full is not None
+        found[at] = replace(part, hosts=part.hosts - some)
+        found.append(Part(part.full(some), some))
+    return found
+
+
+def _contributions(heads: Columns) -> tuple[Columns, np.ndarray, np.ndarray]:
+    """Return the rows sorted by stream and time, with `util` and `stream`, which of them count, and which begin anew.
+
+    These are brief ones that do not count, since the counter was higher before: what follows them is not known.
+    """
     number = stream_number(heads)
     order = ordered_by(number, heads["time"])
     rows = {name: values[order] for name, values in heads.items()}
     rows["stream"] = number[order]
+    is_brief = (rows["flags"] & BRIEF) != 0
     first = np.ones(len(order), bool)
     first[1:] = rows["stream"][1:] != rows["stream"][:-1]
+    before = np.arange(len(order)) - 1
+    used = np.where(first, 0.0, rows["used"][before])
+    elapsed = np.where(first, 1, rows["time"] - rows["until"][before])
+    kept = rows["cputime_s"] >= used
+    rows["util"] = np.where(first, rows["cpu_pct"], (rows["cputime_s"] - used) / elapsed * 100)
+    kept |= first
+    if not is_brief.all():
+        others = np.zeros(int(number.max()) + 1, bool)
+        others[rows["stream"][~is_brief]] = True
+        at = np.flatnonzero(others[rows["stream"]])
+        rows["util"][at], kept[at] = _one_by_one({name: values[at] for name, values in rows.items()}, is_brief[at])
+    return rows, (rows["kind"] == HEAD) & kept & (rows["util"] >= 0), is_brief & ~kept
+
+
+def _one_by_one(rows: Columns, is_brief: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return utilization, and which are kept, of rows sorted by stream and time of which not all are brief."""
     kind = rows["kind"]
     forced = np.where(kind == CONTEXT_KEPT, 1, np.where(kind == CONTEXT_DROPPED, 0, -1))
-    util, kept = utilization(first, rows["time"], rows["cputime_s"], rows["cpu_pct"], forced)
-    rows["util"] = util
-    return rows, (kind == HEAD) & kept & (util >= 0)
+    brief = np.flatnonzero(is_brief & (rows["until"] > rows["time"]))
+    place = np.concatenate([np.arange(len(kind)), brief])  # with the end of each brief one as a row of its own
+    order = np.argsort(place, kind="stable")
+
+    def both(values: np.ndarray, of_ends: np.ndarray) -> np.ndarray:
+        return np.concatenate([values, of_ends])[order]
+
+    stream = rows["stream"][place][order]
+    first = np.ones(len(order), bool)
+    first[1:] = stream[1:] != stream[:-1]
+    util, kept = utilization(
+        first,
+        both(rows["time"], rows["until"][brief]),
+        both(rows["cputime_s"], rows["used"][brief]),
+        rows["cpu_pct"][place][order],
+        both(forced, np.ones(len(brief), np.int64)),
+    )
+    own = order < len(kind)
+    return util[own], kept[own]
 
 
-def _jobs_of_details(heads: Columns, jobs: Columns, vocabulary: _Vocabulary) -> Jobs:
+def _jobs_of_details(heads: Columns, counts: np.ndarray, jobs: Columns, vocabulary: _Vocabulary) -> Jobs:
     """Return a row for each job of which there are heads, or sums of other steps (`jobs`), by the number in `of`."""
-    heads, counts = _contributions(heads)
     head_group, job_group = heads["of"], jobs["of"]
     group = np.concatenate([head_group, job_group])
     number = int(group.max()) + 1 if len(group) else 0
@@ -305,7 +356,9 @@ def load_of_parts(parts: Sequence[Part], slot: int) -> Mapping[str, Series]:
     heads, slots = vocabulary.rows(parts, "heads"), vocabulary.rows(parts, "slots")
     if not heads:
         return {}
-    heads, counts = _contributions(heads)
+    heads, counts, begins_anew = _contributions(heads)
+    if begins_anew.any():
+        return load_of_parts(_in_full(parts, heads, begins_anew, list(vocabulary.hosts)), slot)
     at = np.flatnonzero(counts)
     added = {name: heads[name][at] for name in heads}
     # A step that only heads make counts once, with the first of these.

@@ -3,7 +3,7 @@
 A run of the sampler is an instant at which a host was sampled. Whatever is asked, runs are those of all samples.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,7 +40,7 @@ class HostRows:
 
     starts, length: where the rows of streams are; head: up to where what a sample adds depends on the stream's past
     (row numbers, of each stream the last one); good: whether a sample counts, None if all do; run: the number of the
-    run of each row.
+    run of each row; brief: of which streams there is one head, though they have more samples that might be.
     """
 
     samples: Samples
@@ -55,6 +55,13 @@ class HostRows:
     good: np.ndarray | None
     run: np.ndarray
     runs: Runs
+    brief: np.ndarray | None = None
+
+    def in_brief(self) -> "HostRows":
+        """Return the same with one head a stream where that is known to do if the head counts."""
+        ends = self.starts + self.length - 1
+        is_brief = ~self.streams["group"] & (self.last_head <= self.starts + 1) & (self.last_kept == ends)
+        return replace(self, last_head=np.where(is_brief, self.starts, self.last_head), brief=is_brief)
 
     def __getitem__(self, column: str) -> np.ndarray:
         return self.samples.columns[column]

@@ -5,6 +5,10 @@ a sample adds to a step is settled by its own stream, except for the first sampl
 utilization, and whether they count at all, depends on what the stream did before. These are kept one by one (the head
 of a stream), and so is what the next summary needs to know of its end. All else is summed: exactly, in whole numbers.
 
+The second sample depends on the days before only if the first turns out not to count, since the counter was higher
+before. Of single processes that is so rare that a brief summary has one row for each, of the first sample, with what
+is needed of the last one; where it is so, a full summary has to be asked for.
+
 A job of which all samples are in one summary needs none of this: a row has what it comes to. Details are kept for jobs
 that were there at the first or last run, since these are likely to go on; those of others can be had as well.
 
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
     from sonar.verbs.query import Window
 
 __all__ = [
+    "BRIEF",
     "CLOSED_HOST",
     "CLOSED_STREAM",
     "CONTEXT_DROPPED",
@@ -50,7 +55,7 @@ HALF_HOUR = 1800
 
 # Kinds of rows of heads. A context is the last sample kept of a stream, or its last of all, if that is not a head.
 HEAD, OUTSIDE, CONTEXT_KEPT, CONTEXT_DROPPED = range(4)
-CLOSED_STREAM, CLOSED_HOST = 1, 2  # flags
+CLOSED_STREAM, CLOSED_HOST, BRIEF = 1, 2, 4  # flags; of a brief row the second sample is no head
 
 STREAM_KEY = ("job", "epoch", "user", "cmd", "group", "which")
 
@@ -63,7 +68,8 @@ class Summaries:
     and `cmds` are codes into `sets` (see wordsets); `detailed` says whether there are details; `whole` whether the row
     can do without.
     others: the details of the other jobs, where they were wanted apart.
-    heads: first samples of streams, and the last one kept and the last one of all as context for what follows.
+    heads: first samples of streams, and the last one kept and the last one of all as context for what follows; a row
+    that is brief has that context itself: `until` and `used`, instant and counter of the last sample.
     parts: of each job the sums and peaks of its other steps; steps to which a head may add are rows of their own (n 0).
     slots: of each half hour the number of the host's steps, and their sums.
     runs: of each host the instants within the window at which it was sampled; extents: its first and last of all.
@@ -97,17 +103,27 @@ def summarized(
     *,
     jobs: bool,
     details: Details = Details.EDGES,
+    brief: bool = False,
 ) -> Summaries | None:
     """Return the summary of some hosts' samples that pass a filter; None if they have none. There is a sample.
 
     Without a window all count. It is about jobs, with details of some or all, or about load.
     """
     rows = rows_of_hosts(samples, records, window)
-    return None if rows is None else summary_of(rows, window, jobs=jobs, details=details)
+    return None if rows is None else summary_of(rows, window, jobs=jobs, details=details, brief=brief)
 
 
-def summary_of(rows: HostRows, window: "Window | None", *, jobs: bool, details: Details = Details.EDGES) -> Summaries:
+def summary_of(
+    rows: HostRows,
+    window: "Window | None",
+    *,
+    jobs: bool,
+    details: Details = Details.EDGES,
+    brief: bool = False,
+) -> Summaries:
     """Return the summary of rows of some hosts, which were made for the same window."""
+    if brief:
+        rows = rows.in_brief()
     samples = rows.samples
     hosts = samples.words["host"]
     runs, extents = {}, {}
@@ -142,18 +158,26 @@ def heads_of(rows: HostRows, streams: np.ndarray) -> Columns:
     last_head, last_kept = rows.last_head[streams], rows.last_kept[streams]
     head = ranges(starts, last_head - starts + 1)
     later_kept, later_end = last_kept > last_head, (ends > last_head) & (ends != last_kept)
+    if rows.brief is not None:
+        later_kept &= ~rows.brief[streams]
     chosen = np.concatenate([head, last_kept[later_kept], ends[later_end]])
     kind = np.where(rows.within(head), HEAD, OUTSIDE)
     contexts = np.repeat([CONTEXT_KEPT, CONTEXT_DROPPED], [int(later_kept.sum()), int(later_end.sum())])
-    closed = _number_good(rows, streams, last_head) > 0
     flags = np.zeros(len(chosen), np.int8)
-    flags[np.cumsum(last_head - starts + 1) - (last_head - starts + 1)] = closed * CLOSED_STREAM
+    first = np.cumsum(last_head - starts + 1) - (last_head - starts + 1)
+    flags[first] = (_number_good(rows, streams, last_head) > 0) * CLOSED_STREAM
+    last = chosen.copy()
+    if rows.brief is not None:
+        is_brief = rows.brief[streams]
+        last[first[is_brief]] = ends[is_brief]
+        flags[first] |= (is_brief * BRIEF).astype(np.int8)
     stream = np.concatenate([np.repeat(streams, last_head - starts + 1), streams[later_kept], streams[later_end]])
     found: Columns = {name: rows.streams[name][stream] for name in ("host", "job", "epoch", "user", "cmd")}
     found["time"] = rows["time"][chosen]
     found |= {"group": rows.streams["group"][stream].astype(np.int8), "which": rows.streams["which"][stream]}
     found |= {name: rows[name][chosen].astype(float) for name in ("cputime_s", "cpu_pct", "gpu_pct")}
     found |= {name: rows[name][chosen].astype(np.int64) for name in SUMMED[4:]}
+    found |= {"until": rows["time"][last], "used": rows["cputime_s"][last].astype(float)}
     found |= {"gpus": rows["gpus"][chosen], "gpufail": rows["gpufail"][chosen].astype(np.int8)}
     return found | {"kind": np.concatenate([kind, contexts]).astype(np.int8), "flags": flags, "row": chosen}
 

@@ -47,6 +47,8 @@ OF_THE_CALLER = frozenset(
 )
 _ABOUT_A_JOB = frozenset({"job", "explain", "dossier"})
 _MOST_JOBS = 1024
+_LARGE_PAGE = 1 << 21
+_HEAP = 384 << 20  # of which large pages are wanted
 _WORTH_A_CLUSTER = 2000  # files of the log, of a host and day each; less is done before a cluster has begun
 
 
@@ -200,14 +202,26 @@ def _answer(asked: _Asked, out: TextIO) -> None:
 def keep_memory() -> None:
     """Let what arrays gave back be used again at once: the system would clear each page that it gives out anew.
 
-    That is a third of the time that days take from columns. Only the GNU C library knows how.
+    That is a third of the time that days take from columns. Where the system gives out large pages, it gives these:
+    one for each 512 others. Only the GNU C library knows how.
     """
     import ctypes
+    import mmap
 
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        for trim_or_mmap_threshold in (-1, -3):
-            mallopt(trim_or_mmap_threshold, 1 << 30)
+    library = ctypes.CDLL(None)
+    mallopt = getattr(library, "mallopt", None)
+    if mallopt is None:
+        return
+    for trim_or_mmap_threshold in (-1, -3):
+        mallopt(trim_or_mmap_threshold, 1 << 30)
+    library.malloc.restype, library.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    library.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    library.free.argtypes = [ctypes.c_void_p]
+    place = library.malloc(_HEAP)
+    if place:  # addresses only: what is not used takes no memory
+        begin = -(-place // _LARGE_PAGE) * _LARGE_PAGE
+        library.madvise(begin, (place + _HEAP - begin) // _LARGE_PAGE * _LARGE_PAGE, mmap.MADV_HUGEPAGE)
+        library.free(place)
 
 
 @contextmanager

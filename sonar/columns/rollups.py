@@ -1,20 +1,22 @@
 """Roll-ups: summaries of the columns of a day, so that jobs and load over months read a hundredth of them.
 
-`0+rollup-NAME.parquet` lie beside the columns they were made of, and say so: of other columns they are none. They hold
+`0+rollup-NAME.arrow` lie beside the columns they were made of, and say so: of other columns they are none. They hold
 what the verbs look at by default, without shells and session keepers; hosts whose samples cannot be summarized are left
-out, and are answered from columns. Rows are sorted by host, some hosts a row group, so that many days can be gone
-through some hosts at a time.
+out, and are answered from columns. Rows are sorted by host, some hosts a record batch, so that many days can be gone
+through some hosts at a time. They are streams of Arrow, since Parquet takes four times as long to decode so many small
+columns, and is no smaller.
 
 | name        | a row is                                                                                |
 |-------------|-----------------------------------------------------------------------------------------|
 | runs        | a run of the sampler on a host, and whether it told of failed GPUs: 0 no, 1 yes, 2 both; |
-|             | in its metadata those of the columns once more, in short                                |
+|             | in its metadata those of the columns once more, in short, and the hosts of each roll-up |
 | jobs        | a job, or a stream without one: what it comes to                                        |
 | jobs-heads, jobs-parts | details of jobs that go on in another day; those at the edges come first     |
 | load-heads, load-slots | first samples of streams; half hours                                         |
 """
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -22,15 +24,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sonar.analysis.combine import filtered_summaries
+from sonar.analysis.combine import passing_jobs
 from sonar.analysis.exact import PEAKS, SUMMED, Columns, joined_columns, ranges
 from sonar.analysis.rows import HostRows, rows_of_hosts
 from sonar.analysis.samples import of_hosts
 from sonar.analysis.select import DEFAULT_EXCLUSIONS, RecordFilter
 from sonar.analysis.summary import Details, Summaries, summary_of
-from sonar.places import parquet_source, publishing, telling
-from sonar.read.columns import IDENTITY_KEY, METADATA_KEY, ColumnsFile, Identity, identity_of, open_columns
-from sonar.read.files import COLUMNS_NAME, ROLLUP_PREFIX
+from sonar.places import files_in
+from sonar.read.batches import opened_batches, write_batches
+from sonar.read.columns import IDENTITY_KEY, METADATA_KEY, ColumnsFile, Identity, open_columns
+from sonar.read.files import COLUMNS_NAME, ROLLUP_PREFIX, ROLLUP_SUFFIX, is_derived
 from sonar.read.plan import ColumnsChangedError
 
 if TYPE_CHECKING:
@@ -53,7 +56,7 @@ __all__ = [
 ]
 
 _METADATA_KEY = b"sonar-rollup"
-_FORMAT = 3
+_FORMAT = 4
 _TABLES = {"jobs": ("jobs", "jobs-heads", "jobs-parts"), "load": ("load-heads", "load-slots")}
 VERBS = tuple(_TABLES)
 """The verbs that have roll-ups."""
@@ -61,7 +64,7 @@ VERBS = tuple(_TABLES)
 _TEXTS = {"users": "user", "cmds": "cmd"}  # columns of texts, by their name as sets
 
 _PORTION_ROWS = 1 << 18  # of columns that are summarized at once
-_HOSTS_AT_ONCE = 25  # in a row group
+_HOSTS_AT_ONCE = 25  # in a record batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,19 +80,22 @@ class DayRollup:
     """The roll-up of one day for a verb, of which some hosts are read at a time, or all are kept."""
 
     verb: str
+    directory: Path
+    columns: Identity  # that it was made of
     hosts: dict[str, int]  # in the order of the rows
-    words: dict[str, list[str]]
-    tables: "dict[str, _Table]"
-    _kept: Summaries | None = None
+    _kept: "dict[str, _Table] | None" = None
     _by_job: dict[str, np.ndarray] = field(default_factory=dict)  # of tables that are kept, the order of rows by job
 
     def keep(self) -> None:
-        """Read all, and keep it in memory."""
+        """Read all, and keep it in memory, unless it has been replaced."""
         if self._kept is None and self.hosts:
-            self._kept = kept = self.summaries(frozenset(self.hosts))
-            if kept is not None and self.verb == "jobs":
-                details = {"heads": kept.heads, "parts": kept.parts}
-                self._by_job = {name: np.argsort(rows["job"], kind="stable") for name, rows in details.items() if rows}
+            with suppress(ColumnsChangedError):
+                first, *details = _TABLES[self.verb]
+                kept = {name: self._table(name, (0, len(self.hosts))) for name in (first, *details)}
+                if self.verb == "jobs":
+                    kept[first] = kept[first].coded("users")
+                    self._by_job = {name: np.argsort(kept[name].values("job"), kind="stable") for name in details}
+                self._kept = kept
 
     def summaries(self, hosts: frozenset[str], records: RecordFilter | None = None) -> Summaries | None:
         """Return the summaries of some hosts, and perhaps of others, without runs and extents.
@@ -97,111 +103,143 @@ class DayRollup:
         With a filter by user and job only what passes; None if a job has samples of users who pass and of others.
         Raise ColumnsChangedError if the roll-up has been replaced.
         """
-        codes = [self.hosts[host] for host in hosts]
-        wanted = min(codes), max(codes)
+        wanted = self._range(hosts)
         first, *details = _TABLES[self.verb]
-        found = self._with(self._nothing, [first], wanted)
+        table = self._table(first, wanted)
         if records is None:
-            return self._with(found, details, wanted)
-        filtered = filtered_summaries(found, records)
-        if filtered is None or not filtered.jobs["detailed"].any():
-            return filtered
-        numbers = np.unique(filtered.jobs["job"][filtered.jobs["detailed"]])
-        if self._kept is not None:
-            return replace(
-                filtered,
-                heads=self._kept_of_jobs("heads", numbers, wanted),
-                parts=self._kept_of_jobs("parts", numbers, wanted),
-            )
-        found = self._with(filtered, details, wanted)
-        return replace(found, heads=_of_jobs(found.heads, numbers), parts=_of_jobs(found.parts, numbers))
-
-    def _kept_of_jobs(self, name: str, numbers: np.ndarray, wanted: tuple[int, int]) -> Columns:
-        """Return the rows of a table in memory that are of these jobs, and of hosts from the first to the last."""
-        rows: Columns = getattr(self._kept, name)
-        if not rows:
-            return rows
-        order = self._by_job[name]
-        low, high = (np.searchsorted(rows["job"], numbers, side, sorter=order) for side in ("left", "right"))
-        at = np.sort(order[ranges(low, high - low)])
-        host = rows["host"][at]
-        at = at[(wanted[0] <= host) & (host <= wanted[1])]
-        return {name: values[..., at] for name, values in rows.items()}
-
-    @property
-    def _nothing(self) -> Summaries:
-        return Summaries(list(self.hosts), self.words, {}, {}, {}, {}, {}, {}, {})
-
-    def _with(self, found: Summaries, names: "Sequence[str]", wanted: tuple[int, int]) -> Summaries:
-        """Return summaries with some tables, of the hosts with these numbers, from the first to the last."""
-        for name in names:
-            member = name.rpartition("-")[2]
-            if self._kept is None:
-                rows, sets = self.tables[name].read(wanted)
-            else:
-                rows, sets = getattr(self._kept, member), self._kept.sets if name == "jobs" else {}
-                rows = _between(rows, wanted)
-            found = replace(found, **{member: rows}, sets=found.sets | sets)  # type: ignore[arg-type]
+            found = replace(self._nothing(table), sets=table.sets())
+            for name in _TABLES[self.verb]:
+                rows = table if name == first else self._table(name, wanted)
+                found = replace(found, **{_member(name): rows.columns()})  # type: ignore[arg-type]
+            return found
+        coded = table.coded("users")["users"]
+        passing = passing_jobs(coded.dictionary.to_pylist(), coded.indices.to_numpy(), table.values("job"), records)
+        if passing is None:
+            return None
+        found = replace(self._nothing(table), jobs=table.columns(passing), sets=table.sets(passing))
+        detailed = found.jobs["job"][found.jobs["detailed"]] if len(passing) else passing
+        if len(detailed) == 0:
+            return found
+        numbers = np.unique(detailed)
+        for name in details:
+            found = replace(found, **{_member(name): self._of_jobs(name, numbers, wanted)})  # type: ignore[arg-type]
         return found
 
     def every(self, hosts: frozenset[str]) -> Summaries:
         """Return the summaries of some hosts, and perhaps of others, with details of every job."""
-        codes = [self.hosts[host] for host in hosts]
         heads, parts = (
-            self.tables[f"jobs-{name}"].read((min(codes), max(codes)), every=True)[0] for name in ("heads", "parts")
+            _read(self.directory, f"jobs-{name}", self.columns, self._range(hosts), every=True)
+            for name in ("heads", "parts")
         )
-        return replace(self._nothing, heads=heads, parts=parts)
+        return replace(self._nothing(heads), heads=heads.columns(), parts=parts.columns())
+
+    def _range(self, hosts: frozenset[str]) -> tuple[int, int]:
+        """Return the numbers of the first and the last of some hosts."""
+        numbers = [self.hosts[host] for host in hosts]
+        return min(numbers), max(numbers)
+
+    def _table(self, name: str, hosts: tuple[int, int]) -> "_Table":
+        """Return the rows of the hosts from the first to the last."""
+        if self._kept is not None:
+            return self._kept[name].of_hosts(hosts)
+        return _read(self.directory, name, self.columns, hosts).of_hosts(hosts)
+
+    def _of_jobs(self, name: str, numbers: np.ndarray, hosts: tuple[int, int]) -> Columns:
+        """Return the rows of a table that are of these jobs, which ascend, and of hosts from the first to the last."""
+        if self._kept is None:
+            table = self._table(name, hosts)
+            return table.columns(np.flatnonzero(np.isin(table.values("job"), numbers)))
+        table, order = self._kept[name], self._by_job[name]
+        job = table.values("job")
+        low, high = (np.searchsorted(job, numbers, side, sorter=order) for side in ("left", "right"))
+        at = np.sort(order[ranges(low, high - low)])
+        host = table.values("host")[at]
+        return table.columns(at[(hosts[0] <= host) & (host <= hosts[1])])
+
+    def _nothing(self, table: "_Table") -> Summaries:
+        return Summaries(list(self.hosts), table.about["words"], {}, {}, {}, {}, {}, {}, {})
 
 
-def _between(rows: Columns, hosts: tuple[int, int]) -> Columns:
-    """Return the rows, which are sorted by host, of hosts from the first to the last."""
-    if not rows:
-        return rows
-    low, high = np.searchsorted(rows["host"], [hosts[0], hosts[1] + 1])
-    return rows if high - low == len(rows["host"]) else {name: values[..., low:high] for name, values in rows.items()}
-
-
-def _of_jobs(rows: Columns, numbers: np.ndarray) -> Columns:
-    """Return the rows that are of these jobs."""
-    if not rows:
-        return rows
-    at = np.flatnonzero(np.isin(rows["job"], numbers))
-    return {name: values[..., at] for name, values in rows.items()}
+def _member(table: str) -> str:
+    """Return what summaries call the rows of a table."""
+    return table.rpartition("-")[2]
 
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """The file of one table, whose footer has been read."""
+    """Rows of one table as they lie in its file, and what that says of itself."""
 
-    path: Path
-    file: Identity
-    metadata: Any
+    rows: "pa.Table"
     about: dict[str, Any]
 
-    def read(
-        self, hosts: tuple[int, int], *, every: bool = False
-    ) -> "tuple[Columns, dict[str, pa.Array[Any]]]":  # fmt: skip
-        """Return the rows of the hosts with these numbers, from the first to the last, and the texts behind codes.
+    def __getitem__(self, name: str) -> Any:
+        return self.rows.column(name).combine_chunks()
 
-        Of details those at the edges only, unless every row is wanted: then rows of other hosts may be among them.
-        """
-        import pyarrow.parquet as pq
+    def of_hosts(self, hosts: tuple[int, int]) -> "_Table":
+        """Return the rows, which are sorted by host, of hosts from the first to the last."""
+        if len(self.rows) == 0:
+            return self
+        low, high = np.searchsorted(self.values("host"), [hosts[0], hosts[1] + 1]).tolist()
+        return self if high - low == len(self.rows) else _Table(self.rows.slice(low, high - low), self.about)
 
-        groups = [
-            number
-            for number, (first, last) in enumerate(self.about["groups"])
-            if first <= hosts[1] and last >= hosts[0] and (every or number < self.about["edges"])
-        ]
-        source = parquet_source(self.path)
-        with (
-            telling(self.path),
-            pq.ParquetFile(source, metadata=self.metadata, read_dictionary=self.about["texts"]) as file,
-        ):
-            if identity_of(self.path.stat()) != self.file:
-                raise ColumnsChangedError
-            table = file.read_row_groups(groups, use_threads=False)
-        rows, sets = _columns(table, self.about)
-        return rows if every else _between(rows, hosts), sets
+    def coded(self, name: str) -> "_Table":
+        """Return the same with each text of a column once."""
+        import pyarrow as pa
+
+        texts = self[name]
+        if pa.types.is_dictionary(texts.type):
+            return self
+        at = self.rows.column_names.index(name)
+        return _Table(self.rows.set_column(at, name, texts.dictionary_encode()), self.about)
+
+    def values(self, name: str) -> np.ndarray:
+        """Return a column of numbers, which may be narrower than it was; without rows there may be no such column."""
+        if name in self.about["constants"]:
+            return np.broadcast_to(np.asarray(self.about["constants"][name], self.about["types"][name]), len(self.rows))
+        if name not in self.about["types"]:
+            return np.zeros(0, np.int64)
+        return self.rows.column(name).to_numpy()
+
+    def columns(self, rows: np.ndarray | None = None) -> Columns:
+        """Return all rows, or some; a text has the number of its row as its code."""
+        columns: Columns = {}
+        for name, kind in self.about["types"].items():
+            values = self.values(name)
+            columns[name] = (values if rows is None else values[rows]).astype(kind, copy=False)
+        for name in self.about["texts"]:
+            columns[name] = np.arange(len(self.rows) if rows is None else len(rows))
+        for name, members in (("sums", SUMMED), ("peaks", PEAKS)):
+            if f"{name}.{members[0]}" in columns:
+                columns[name] = np.array([columns.pop(f"{name}.{member}") for member in members])
+        return columns
+
+    def sets(self, rows: np.ndarray | None = None) -> "dict[str, pa.Array[Any]]":
+        """Return the texts of all rows, or of some."""
+        import pyarrow as pa
+
+        found = {}
+        for name in self.about["texts"]:
+            texts = self[name] if rows is None else self[name].take(pa.array(rows))
+            found[_TEXTS[name]] = texts.dictionary_decode() if pa.types.is_dictionary(texts.type) else texts
+        return found
+
+
+def _read(directory: Path, name: str, columns: Identity, hosts: tuple[int, int], *, every: bool = False) -> _Table:
+    """Return a table of the roll-ups of these columns: the rows of the hosts with these numbers, and some others.
+
+    Of details those at the edges only, unless every row is wanted. Raise ColumnsChangedError if there is none.
+    """
+    try:
+        with opened_batches(_path(directory, name)) as file:
+            about = _about(file.metadata, columns)
+            groups = [
+                number
+                for number, (first, last) in enumerate(about["groups"])
+                if first <= hosts[1] and last >= hosts[0] and (every or number < about["edges"])
+            ]
+            return _Table(file.table(groups), about)
+    except (OSError, ValueError, KeyError):
+        raise ColumnsChangedError from None
 
 
 def portions_of(columns: ColumnsFile, hosts: "list[str]") -> "Iterator[tuple[str, ...]]":
@@ -238,19 +276,23 @@ class Rollups:
             excluded = DEFAULT_EXCLUSIONS[verb].intersection(samples.words["cmd"])
             if excluded not in rows:
                 rows[excluded] = list(_rows(together, RecordFilter(exclude_commands=excluded)))
-            parts += [summary_of(one, None, jobs=verb == "jobs", details=Details.APART) for one in rows[excluded]]
+            parts += [
+                summary_of(one, None, jobs=verb == "jobs", details=Details.APART, brief=True) for one in rows[excluded]
+            ]
 
     def write(self, directory: Path, identity: Identity) -> None:
         """Write them beside the columns that they are of. Raise OSError for what cannot be written."""
         about: dict[str, Any] = {"format": _FORMAT, "columns": list(identity)}
-        for verb, parts in self._found.items():
-            _write_verb(directory, verb, parts, about)
+        rolled = {verb: _write_verb(directory, verb, parts, about) for verb, parts in self._found.items()}
         columns = open_columns(directory / COLUMNS_NAME, identity)
         also: dict[bytes, Any] = (
             {} if columns is None else {METADATA_KEY: columns.facts.encoded(), IDENTITY_KEY: json.dumps(identity)}
         )
         runs = joined_columns(self._runs) if self._runs else {}
-        _write(_path(directory, "runs"), about | {"hosts": self._hosts}, runs, also=also)
+        _write(_path(directory, "runs"), about | {"hosts": self._hosts, "rolled": rolled}, runs, also=also)
+        for name in files_in(directory):  # of an older format
+            if is_derived(name) and name.startswith(ROLLUP_PREFIX) and not name.endswith(ROLLUP_SUFFIX):
+                (directory / name).unlink(missing_ok=True)
 
 
 def _rows(samples: "Samples", records: RecordFilter) -> "Iterator[HostRows]":
@@ -281,20 +323,21 @@ def _runs(samples: "Samples", before: int) -> Columns:
     }
 
 
-def _write_verb(directory: Path, verb: str, parts: list[Summaries], about: dict[str, Any]) -> None:
-    """Write the tables of a verb, with the words of all parts."""
+def _write_verb(directory: Path, verb: str, parts: list[Summaries], about: dict[str, Any]) -> list[str]:
+    """Write the tables of a verb, with the words of all parts; return their hosts."""
     from sonar.analysis.combine import together
 
     found = together(parts)
-    about = about | {"hosts": found.hosts, "words": found.words}
+    about = about | {"words": found.words}
     if verb == "load":
         _write(_path(directory, "load-heads"), about, found.heads)
         _write(_path(directory, "load-slots"), about, found.slots)
-        return
+        return found.hosts
     _write(_path(directory, "jobs"), about, found.jobs, sets=found.sets)
     others = found.others or ({}, {})
     _write(_path(directory, "jobs-heads"), about, found.heads, others[0])
     _write(_path(directory, "jobs-parts"), about, found.parts, others[1])
+    return found.hosts
 
 
 def open_rollup(directory: Path, verb: str, identity: Identity) -> DayRollup | None:
@@ -309,15 +352,7 @@ def open_runs(directory: Path, identity: Identity) -> DayRuns | None:
 
 def has_rollups(directory: Path, identity: Identity) -> bool:
     """Whether there are roll-ups of these columns; the table of runs is written last."""
-    import pyarrow.parquet as pq
-
-    path = _path(directory, "runs")
-    try:
-        with telling(path):
-            _about(pq.read_metadata(parquet_source(path)).metadata, identity)
-    except (OSError, ValueError, KeyError):
-        return False
-    return True
+    return _about_runs(directory, identity) is not None
 
 
 def forget_rollups() -> None:
@@ -328,45 +363,41 @@ def forget_rollups() -> None:
 
 @lru_cache(maxsize=512)
 def _opened(directory: Path, verb: str, identity: Identity) -> DayRollup | None:
-    try:
-        tables = {name: _table(_path(directory, name), identity) for name in _TABLES[verb]}
-    except (OSError, ValueError, KeyError):
+    about = _about_runs(directory, identity)
+    if about is None:
         return None
-    about = tables[_TABLES[verb][0]].about
-    return DayRollup(verb, {host: code for code, host in enumerate(about["hosts"])}, about["words"], tables)
-
-
-def _table(path: Path, identity: Identity) -> _Table:
-    """Return a table that was made of these columns. Raise ValueError, KeyError or OSError if there is none."""
-    import pyarrow.parquet as pq
-
-    while True:  # until the path leads to the same file before and after it is opened
-        file = identity_of(path.stat())
-        with telling(path):
-            metadata = pq.read_metadata(parquet_source(path))
-        if file == identity_of(path.stat()):
-            return _Table(path, file, metadata, _about(metadata.metadata, identity))
+    return DayRollup(verb, directory, identity, {host: code for code, host in enumerate(about["rolled"][verb])})
 
 
 @lru_cache(maxsize=128)
 def _opened_runs(directory: Path, identity: Identity) -> DayRuns | None:
-    try:
-        table = _table(_path(directory, "runs"), identity)
-        about = table.about
-        runs, _ = table.read((0, len(about["hosts"])))
-    except (OSError, ValueError, KeyError, ColumnsChangedError):
+    about = _about_runs(directory, identity)
+    if about is None:
         return None
-    hosts = runs["host"] if runs else np.zeros(0, np.int64)
-    bounds = np.searchsorted(hosts, np.arange(len(about["hosts"]) + 1))
+    try:
+        table = _read(directory, "runs", identity, (0, len(about["hosts"])))
+    except ColumnsChangedError:
+        return None
+    bounds = np.searchsorted(table.values("host"), np.arange(len(about["hosts"]) + 1))
     found: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] = {}, {}
-    for at, host in enumerate(about["hosts"]):
-        for values, name in zip(found, ("time", "failed"), strict=True):
-            values[host] = runs[name][bounds[at] : bounds[at + 1]]
+    for values, name in zip(found, ("time", "failed"), strict=True):
+        of_all = table.values(name).astype(table.about["types"].get(name, "int64"), copy=False)
+        for at, host in enumerate(about["hosts"]):
+            values[host] = of_all[bounds[at] : bounds[at + 1]]
     return DayRuns(*found)
 
 
+def _about_runs(directory: Path, identity: Identity) -> dict[str, Any] | None:
+    """Return what the table of the runs in these columns says of itself; None if there is none."""
+    try:
+        with opened_batches(_path(directory, "runs")) as file:
+            return _about(file.metadata, identity)
+    except (OSError, ValueError, KeyError):
+        return None
+
+
 def _path(directory: Path, name: str) -> Path:
-    return directory / f"{ROLLUP_PREFIX}{name}.parquet"
+    return directory / f"{ROLLUP_PREFIX}{name}{ROLLUP_SUFFIX}"
 
 
 def _narrow(values: np.ndarray) -> np.ndarray:
@@ -382,24 +413,6 @@ def _narrow(values: np.ndarray) -> np.ndarray:
     return values
 
 
-def _columns(table: "pa.Table", about: dict[str, Any]) -> "tuple[Columns, dict[str, pa.Array[Any]]]":
-    columns: Columns = {}
-    sets: dict[str, pa.Array[Any]] = {}
-    for name, kind in about["types"].items():
-        if name in about["constants"]:
-            columns[name] = np.broadcast_to(np.asarray(about["constants"][name], kind), len(table))
-        else:
-            columns[name] = table.column(name).to_numpy(zero_copy_only=False).astype(kind, copy=False)
-    for name, of_set in _TEXTS.items():
-        if name in about["texts"]:
-            coded: Any = table.column(name).unify_dictionaries().combine_chunks()
-            columns[name], sets[of_set] = coded.indices.to_numpy(), coded.dictionary
-    for name, members in (("sums", SUMMED), ("peaks", PEAKS)):
-        if f"{name}.{members[0]}" in columns:
-            columns[name] = np.array([columns.pop(f"{name}.{member}") for member in members])
-    return columns, sets
-
-
 def _write(
     path: Path,
     about: dict[str, Any],
@@ -411,7 +424,6 @@ def _write(
 ) -> None:
     """Write rows, and behind them others; columns of one value are in the metadata, with the types of all."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     parts = [_by_host(part) for part in (rows, others) if part]
     rows = joined_columns([part for part, _ in parts]) if parts else {}
@@ -446,21 +458,7 @@ def _write(
         "constants": constants,
     }
     metadata: dict[Any, Any] = {_METADATA_KEY: json.dumps(about | facts), **(also or {})}
-    table = table.replace_schema_metadata(metadata)
-    with (
-        publishing(path) as scratch,
-        pq.ParquetWriter(
-            scratch,
-            table.schema,
-            compression="lz4",  # twice as fast to read as zstd of differences, and a third larger
-            use_dictionary=list(texts),  # type: ignore[arg-type]
-            write_statistics=False,
-        ) as writer,
-    ):
-        at = 0
-        for _, _, length in groups:
-            writer.write_table(table.slice(at, length), row_group_size=length)
-            at += length
+    write_batches(path, table, [length for *_, length in groups], metadata)
 
 
 def _by_host(rows: Columns) -> tuple[Columns, list[tuple[int, int, int]]]:
@@ -478,9 +476,9 @@ def _by_host(rows: Columns) -> tuple[Columns, list[tuple[int, int, int]]]:
     return rows, groups
 
 
-def _about(metadata: "dict[bytes, bytes] | None", identity: Identity) -> dict[str, Any]:
+def _about(metadata: "Mapping[bytes, bytes]", identity: Identity) -> dict[str, Any]:
     """Return what a roll-up says of itself. Raise ValueError if it is one of other columns."""
-    about: dict[str, Any] = json.loads((metadata or {})[_METADATA_KEY])
+    about: dict[str, Any] = json.loads(metadata[_METADATA_KEY])
     if about["format"] != _FORMAT or tuple(about["columns"]) != identity:
         raise ValueError("of other columns")
     return about

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from sonar.places import ObjectPath, known_state, parquet_source, telling
+from sonar.read.batches import opened_batches
 from sonar.read.files import COLUMNS_NAME, FACTS_NAME
 from sonar.read.schema import COLUMNS, FLOAT_COLUMNS, TEXT_COLUMNS, sample_schema
 
@@ -371,12 +372,10 @@ def forget_columns() -> None:
 
 @lru_cache(maxsize=512)
 def _facts(path: Path, identity: Identity) -> Facts | None:
-    import pyarrow.parquet as pq
-
     beside = path.parent / FACTS_NAME
     try:
-        with telling(beside):
-            metadata = pq.read_metadata(parquet_source(beside)).metadata or {}
+        with opened_batches(beside) as file:
+            metadata = file.metadata
         if tuple(json.loads(metadata.get(IDENTITY_KEY, b"[]"))) == identity:
             return Facts.decoded(metadata[METADATA_KEY])
     except (OSError, ValueError, KeyError):

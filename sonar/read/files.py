@@ -22,6 +22,7 @@ __all__ = [
     "COLUMNS_NAME",
     "FACTS_NAME",
     "ROLLUP_PREFIX",
+    "ROLLUP_SUFFIX",
     "DayFiles",
     "LogFile",
     "SampleReader",
@@ -33,7 +34,8 @@ __all__ = [
 
 COLUMNS_NAME = "0+columns.parquet"
 ROLLUP_PREFIX = "0+rollup-"
-FACTS_NAME = f"{ROLLUP_PREFIX}runs.parquet"
+ROLLUP_SUFFIX = ".arrow"
+FACTS_NAME = f"{ROLLUP_PREFIX}runs{ROLLUP_SUFFIX}"
 
 _ENVELOPES_PREFIX = "0+sample-"
 _LARGEST_QUOTED = 64 * 1024  # and 16 lines: after so much without a quote none is open
@@ -95,7 +97,7 @@ def _samples_in(directory: Path, names: "Collection[str]") -> tuple[LogFile, ...
 
 def is_derived(name: str) -> bool:
     """Whether a file of a day's directory was made from the log there: columns and roll-ups."""
-    return name == COLUMNS_NAME or (name.startswith(ROLLUP_PREFIX) and name.endswith(".parquet"))
+    return name == COLUMNS_NAME or (name.startswith(ROLLUP_PREFIX) and name.endswith((ROLLUP_SUFFIX, ".parquet")))
 
 
 def host_of(name: str) -> str:

@@ -24,10 +24,11 @@ __all__ = ["CannotRollUpError", "RolledUp", "rolled_up"]
 
 _R = TypeVar("_R")
 
-_HOSTS_AT_ONCE = 25
-_MOST_THREADS = 4
-_COST_ROLLED = 1 << 14  # of the summary of a host and day
-_COST = 1 << 18  # of the columns of a host and day, in bytes of text that cost as much
+_HOSTS_AT_ONCE = 50
+_MOST_THREADS = 8
+# In bytes of text that cost as much:
+_COST_ROLLED = 1 << 12  # of the summary of a host and day; the answers' way back from another process counts against it
+_COST = 1 << 18  # of the columns of a host and day
 
 
 _OfDays: TypeAlias = "tuple[tuple[Path, Identity, frozenset[str]], ...]"
@@ -102,7 +103,7 @@ class RolledUp:
 
 
 def _from_rollups(portion: _Portion) -> "list[Part]":
-    """Return what the roll-ups say; in threads if that is most of the work, for Arrow reads beside Python."""
+    """Return what the roll-ups say; in threads if they are objects of a store, which lets wait."""
     from sonar.analysis.combine import Part
     from sonar.columns.rollups import open_rollup
 
@@ -114,7 +115,7 @@ def _from_rollups(portion: _Portion) -> "list[Part]":
         found = rollup.summaries(hosts, records) if rollup else None
         if rollup is None or found is None:
             raise CannotRollUpError
-        return Part(found, hosts, rollup.every)
+        return Part(found, hosts, rollup.every, partial(_full, portion, directory, identity))
 
     if portion.threads < 2 or len(portion.from_rollups) < 2:
         return list(map(part, portion.from_rollups))
@@ -224,6 +225,7 @@ def rolled_up(
 
     from sonar.analysis.combine import Part
     from sonar.analysis.merge import TAIL_S
+    from sonar.places import ObjectPath
     from sonar.read.plan import HostPlan
 
     if query.filter.exclude_system_processes:  # streams of groups may have such and others
@@ -264,7 +266,8 @@ def rolled_up(
     samples = sum(len(plan.days) for plan in plans.values()) - rolled
     query.scan.way = f"roll-ups of {rolled} days of hosts, samples of {samples}"
     filters = verb_rolled is not None and _filters(query.filter)
-    threads = min(query.scan.jobs, _MOST_THREADS) if filters else 1
+    is_far = any(isinstance(directory, ObjectPath) for directory, _ in days.rolled)
+    threads = _MOST_THREADS if filters and is_far else 1
     parts_of = _Portion(verb, selection, columns, (), (), tuple(parts), filters, threads)
     return RolledUp(_portions(query, parts_of, sorted(extents), days), plans, runs, extents, rest)
 
@@ -310,6 +313,17 @@ def _may_use_rollups(query: "Query", verb: str) -> bool:
     if not query.scan.use_rollups or (_filters(records) and verb == "load"):
         return False
     return records.commands is None and records.exclude_commands == DEFAULT_EXCLUSIONS[verb]
+
+
+def _full(portion: _Portion, directory: "Path", identity: "Identity", hosts: frozenset[str]) -> "Summaries":
+    """Return the summaries of some hosts in the columns that a roll-up was made of."""
+    from sonar.read.columns import open_columns
+    from sonar.read.files import COLUMNS_NAME
+
+    opened = open_columns(directory / COLUMNS_NAME, identity)
+    if opened is None:
+        raise CannotRollUpError
+    return _every(portion, opened, hosts)
 
 
 def _every(portion: _Portion, opened: "ColumnsFile", hosts: frozenset[str]) -> "Summaries":

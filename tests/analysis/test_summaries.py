@@ -1,5 +1,7 @@
 """Summaries of days combine to what all samples together give: for counters that fall, streams that pause, one row."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from random import Random
 from typing import Any
@@ -70,19 +72,26 @@ def samples(rows: list[dict[str, Any]]) -> Samples:
     return samples_of(made.table())
 
 
-def parts_of(rows: list[dict[str, Any]], cuts: list[int], window: Window, *, jobs: bool = True) -> list[Part]:
-    """Return summaries of the rows, cut into parts before some instants."""
-    found = []
+def parts_of(
+    rows: list[dict[str, Any]], cuts: list[int], window: Window, brief: list[bool], *, jobs: bool = True
+) -> list[Part]:
+    """Return summaries of the rows, cut into parts before some instants, some of them in brief."""
+    found: list[Part] = []
     for first, last in zip([0, *cuts], [*cuts, 1 << 60], strict=True):
         if part := [row for row in rows if first <= row["time"] < last]:
 
-            def summary(part: list[dict[str, Any]] = part, details: Details = Details.EDGES) -> Summaries:
-                made = summarized(samples(part), EVERYTHING, window, jobs=jobs, details=details)
+            def summary(part: list[dict[str, Any]], brief: bool, details: Details, _hosts: frozenset[str]) -> Summaries:
+                made = summarized(samples(part), EVERYTHING, window, jobs=jobs, details=details, brief=brief)
                 assert made is not None
                 return made
 
-            more = partial(summary, details=Details.ALL)
-            found.append(Part(summary(), frozenset({"n1"}), lambda _hosts, more=more: more()))  # type: ignore[misc]
+            host, is_brief = frozenset({"n1"}), brief[len(found)]
+            every, full = (partial(summary, part, is_so, Details.ALL) for is_so in (is_brief, False))
+
+            def details(hosts: frozenset[str], every: Callable[[frozenset[str]], Summaries] = every) -> Summaries:
+                return replace(every(hosts), jobs={})  # as roll-ups have them
+
+            found.append(Part(summary(part, is_brief, Details.EDGES, host), host, details, full))
     return found
 
 
@@ -106,14 +115,15 @@ def test_parts_give_the_whole(seed: int) -> None:
         window = Window(*sorted((chance.choice(times), chance.choice(times))))
     streams = selected(clean_streams(samples(rows)), EVERYTHING, window)
 
-    parts = parts_of(rows, cuts, window)
+    brief = [chance.random() < 0.7 for _ in range(6)]
+    parts = parts_of(rows, cuts, window, brief)
 
     own, shared = jobs_of_host(streams)
     jobs = jobs_of_parts(parts)
     is_own = (jobs.epoch != 0) | (jobs.job == 0)
     assert as_rows(jobs.take(is_own)) == as_rows(own)
     assert sorted(set(shared["job"].tolist())) == sorted(jobs.job[~is_own].tolist())
-    load = load_of_parts(parts_of(rows, cuts, window, jobs=False), 3600)
+    load = load_of_parts(parts_of(rows, cuts, window, brief, jobs=False), 3600)
     if len(streams) == 0:
         assert load == {}
         return
@@ -126,7 +136,7 @@ def test_parts_give_the_whole(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(40))
 def test_it_does_not_matter_where_days_end(seed: int) -> None:
-    """To the last bit."""
+    """To the last bit; brief or not."""
     chance = Random(seed)
     rows = history(chance)
     if not rows:
@@ -137,9 +147,10 @@ def test_it_does_not_matter_where_days_end(seed: int) -> None:
     answers = []
     for _ in range(2):
         cuts = sorted(chance.sample(times, chance.randint(0, min(len(times), 5))))
-        parts = parts_of(rows, cuts, window)
+        brief = [chance.random() < 0.7 for _ in range(6)]
+        parts = parts_of(rows, cuts, window, brief)
         jobs = jobs_of_parts(parts)
-        load = load_of_parts(parts_of(rows, cuts, window, jobs=False), 86400)
+        load = load_of_parts(parts_of(rows, cuts, window, brief, jobs=False), 86400)
         unrounded = [values[name].tolist() for values in (jobs.averages, jobs.peaks) for name in sorted(values)]
         of_jobs = sorted(zip(jobs.job.tolist(), jobs.start.tolist(), *unrounded, strict=True))
         answers.append(
