@@ -113,7 +113,10 @@ def jobs_of_host(streams: Samples, over_hosts: OverHosts = OverHosts.NUMBERED) -
 
 
 def combined_jobs(per_host: Iterable[Jobs], shared: Sequence[Samples]) -> Jobs:
-    """Return all jobs: those of each host, and those made from the rows of jobs shared by hosts, merged by number."""
+    """Return all jobs: those of each host, and those made from the rows of jobs shared by hosts, merged by number.
+
+    What they used is taken out of the parts, since twice the jobs of a month take much memory.
+    """
     parts = [jobs for jobs in per_host if len(jobs)]
     if rows := [part for part in shared if len(part)]:
         together = concatenated(rows)
@@ -128,16 +131,26 @@ def combined_jobs(per_host: Iterable[Jobs], shared: Sequence[Samples]) -> Jobs:
         start=np.concatenate([part.start for part in parts]),
         end=np.concatenate([part.end for part in parts]),
         samples=np.concatenate([part.samples for part in parts]),
-        averages={name: np.concatenate([part.averages[name] for part in parts]) for name in AVERAGED},
-        peaks={name: np.concatenate([part.peaks[name] for part in parts]) for name in AVERAGED},
+        averages={name: np.concatenate([part.averages.pop(name) for part in parts]) for name in AVERAGED},
+        peaks={name: np.concatenate([part.peaks.pop(name) for part in parts]) for name in AVERAGED},
         gpus=np.concatenate([part.gpus for part in parts]),
         gpufail=np.concatenate([part.gpufail for part in parts]),
         hosts=WordSets.together([part.hosts for part in parts]),
         users=WordSets.together([part.users for part in parts]),
         commands=WordSets.together([part.commands for part in parts]),
         epoch=np.concatenate([part.epoch for part in parts]),
-        totals={name: np.concatenate([part.totals[name] for part in parts]) for name in GROWING},
+        totals=_joined_totals(parts),
     )
+
+
+def _joined_totals(parts: Sequence[Jobs]) -> dict[str, np.ndarray]:
+    """Return the totals of all parts, which are mostly not asked for and 0."""
+    nothing = np.broadcast_to(0.0, sum(map(len, parts)))
+    totals = {}
+    for name in GROWING:
+        of_parts = [part.totals[name] for part in parts]
+        totals[name] = np.concatenate(of_parts) if any(values.any() for values in of_parts) else nothing
+    return totals
 
 
 def classification(jobs: Jobs, bounds: dict[str, Bounds]) -> np.ndarray:

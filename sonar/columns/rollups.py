@@ -91,7 +91,8 @@ class DayRollup:
         if self._kept is None and self.hosts:
             with suppress(ColumnsChangedError):
                 first, *details = _TABLES[self.verb]
-                kept = {name: self._table(name, (0, len(self.hosts))) for name in (first, *details)}
+                # A column in one piece is not copied each time that it becomes an array.
+                kept = {name: self._table(name, (0, len(self.hosts))).in_one_piece() for name in (first, *details)}
                 if self.verb == "jobs":
                     kept[first] = kept[first].coded("users")
                     self._by_job = {name: np.argsort(kept[name].values("job"), kind="stable") for name in details}
@@ -181,6 +182,10 @@ class _Table:
             return self
         low, high = np.searchsorted(self.values("host"), [hosts[0], hosts[1] + 1]).tolist()
         return self if high - low == len(self.rows) else _Table(self.rows.slice(low, high - low), self.about)
+
+    def in_one_piece(self) -> "_Table":
+        """Return the same rows in memory of their own."""
+        return _Table(self.rows.combine_chunks(), self.about)
 
     def coded(self, name: str) -> "_Table":
         """Return the same with each text of a column once."""
