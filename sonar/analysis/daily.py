@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sonar.analysis.exact import ONE, PEAKS, SUMMED, Columns, exact, joined_columns, normalized
+from sonar.analysis.exact import ONE, PEAKS, SUMMED, WHOLE, Columns, added, floats, joined_columns, normalized
 from sonar.analysis.merge import union_of_gpus
 from sonar.analysis.rows import HostRows
+from sonar.analysis.samples import Streams
 from sonar.analysis.summary import HEAD, OUTSIDE, STREAM_KEY, heads_of
 from sonar.analysis.wordsets import WordSets
 
@@ -20,14 +21,13 @@ if TYPE_CHECKING:
 
 __all__ = ["details_apart", "details_of", "jobs_of_rows"]
 
-_EXACT = float(1 << 53)
-
 
 @dataclass(frozen=True, slots=True)
 class _Steps:
     """The cells of jobs: `cell` is that of each row; a job has those from its offset on, as many as `size` says.
 
-    values: by name of SUMMED, what each row adds, None if nothing; sums: by name, what its rows come to in each cell.
+    values: by name of SUMMED, what each row adds, None if nothing; sums: by name, what its rows come to in each cell;
+    levels: the same by name of PEAKS, as numbers.
     """
 
     of_stream: np.ndarray  # number of the job
@@ -40,6 +40,7 @@ class _Steps:
     samples: np.ndarray  # in each cell
     values: dict[str, np.ndarray | None]
     sums: dict[str, np.ndarray | None]
+    levels: dict[str, np.ndarray | None]
 
     @property
     def cells(self) -> int:
@@ -52,15 +53,12 @@ def jobs_of_rows(rows: HostRows, sets: "dict[str, pa.Array[Any]]") -> tuple[Colu
     first = steps.first_stream
     row = rows.starts[first]
     numbers = np.arange(len(first))
-    alone = rows["job"][row] == 0
-    found: Columns = {name: rows[name][row] for name in ("host", "job", "epoch")}
-    of_stream = {"user": rows["user"][row], "cmd": rows["cmd"][row], "group": rows.group[row], "which": rows.which[row]}
-    found |= {name: np.where(alone, values, 0).astype(np.int64) for name, values in of_stream.items()}
+    found = _keys(rows.streams.take(first))
     for name, column in (("user", "users"), ("cmd", "cmds")):
-        words = WordSets.of_groups(steps.of_stream, rows[name][rows.starts], rows.samples.words[name], numbers)
+        words = WordSets.of_groups(steps.of_stream, rows.streams[name], rows.samples.words[name], numbers)
         found[column] = words.codes
         sets[name] = words.texts
-    found |= _reduced(rows, steps, steps.samples > 0, steps.sums)
+    found |= _reduced(rows, steps, steps.samples > 0, steps.levels)
     found["sums"] = normalized(_totals(steps, row, len(rows)))
     found |= _flags_of_rows(rows, row, len(first), steps)
     host = rows.runs.bounds
@@ -76,15 +74,16 @@ def jobs_of_rows(rows: HostRows, sets: "dict[str, pa.Array[Any]]") -> tuple[Colu
 
 
 def _steps(rows: HostRows) -> _Steps:
-    job, host, epoch = (rows[name][rows.starts] for name in ("job", "host", "epoch"))
+    job, host, epoch = (rows.streams[name] for name in ("job", "host", "epoch"))
     new = np.ones(len(job), bool)
     new[1:] = (job[1:] != job[:-1]) | (host[1:] != host[:-1]) | (epoch[1:] != epoch[:-1]) | (job[1:] == 0)
     first = np.flatnonzero(new)
     of_stream = np.cumsum(new) - 1
-    values = _values(rows)
+    values = rows.summands()
     if len(first) == 0:
         none = np.zeros(0, np.int64)
-        return _Steps(of_stream, first, none, none, none, none, 0, none, values, dict.fromkeys(SUMMED))
+        nothing = dict.fromkeys(SUMMED)
+        return _Steps(of_stream, first, none, none, none, none, 0, none, values, nothing, nothing)
     ends = rows.starts + rows.length - 1
     first_run = np.minimum.reduceat(rows.run[rows.starts], first).astype(np.int64)
     size = np.maximum.reduceat(rows.run[ends], first) - first_run + 1
@@ -93,36 +92,18 @@ def _steps(rows: HostRows) -> _Steps:
     cells = int(size.sum())
     samples = np.bincount(cell if rows.good is None else cell[rows.good], minlength=cells)
     widest = int(samples.max())
-    sums = {name: None if of_rows is None else _added(cell, of_rows, cells, widest) for name, of_rows in values.items()}
-    return _Steps(of_stream, first, offset, size, first_run, cell, widest, samples, values, sums)
+    sums = {name: None if of_rows is None else added(cell, of_rows, cells, widest) for name, of_rows in values.items()}
+    levels = _levels(sums)
+    return _Steps(of_stream, first, offset, size, first_run, cell, widest, samples, values, sums, levels)
 
 
-def _values(rows: HostRows) -> dict[str, np.ndarray | None]:
-    """Return what rows add to steps, by name of SUMMED: None where that is nothing."""
-    values: dict[str, np.ndarray | None] = dict.fromkeys(SUMMED)
-    util = rows.util if rows.good is None else np.where(rows.good, rows.util, 0.0)
-    values["util"], values["util_part"] = exact(util)
-    for name in ("gpu_pct", *SUMMED[4:]):
-        of_rows = rows[name]
-        if of_rows.any():
-            values[name] = of_rows if rows.good is None else np.where(rows.good, of_rows, of_rows.dtype.type(0))
-    share = values["gpu_pct"]
-    if share is not None and share.dtype.kind == "f":
-        values["gpu_pct"], part = exact(share)
-        values["gpu_pct_part"] = part if part.any() else None
-    return values
-
-
-def _added(cell: np.ndarray, values: np.ndarray, cells: int, widest: int) -> np.ndarray:
-    """Return the sums of whole numbers by cell, as whole numbers."""
-    if len(values) == 0 or float(values.max()) * max(widest, 1) < _EXACT:
-        some = np.flatnonzero(values)
-        if len(some) * 3 < len(values):
-            cell, values = cell[some], values[some]
-        return np.bincount(cell, values, cells)
-    sums = np.zeros(cells, np.int64)
-    np.add.at(sums, cell, values.astype(np.int64))
-    return sums
+def _levels(sums: dict[str, np.ndarray | None]) -> dict[str, np.ndarray | None]:
+    """Return sums by name of PEAKS, as numbers."""
+    levels: dict[str, np.ndarray | None] = {}
+    for name in PEAKS:
+        whole, part = sums[name], sums.get(f"{name}_part")
+        levels[name] = whole if whole is None or part is None else whole + part / float(ONE)
+    return levels
 
 
 def _totals(steps: _Steps, starts: np.ndarray, size: int) -> np.ndarray:
@@ -132,14 +113,14 @@ def _totals(steps: _Steps, starts: np.ndarray, size: int) -> np.ndarray:
     for place, name in enumerate(SUMMED):
         values = steps.values[name]
         if values is not None and len(starts):
-            if values.dtype.kind == "f" and float(values.max()) * longest >= _EXACT:
+            if values.dtype.kind == "f" and float(values.max()) * longest >= WHOLE:
                 values = values.astype(np.int64)
             totals[place] = np.add.reduceat(values, starts)
     return totals
 
 
-def _reduced(rows: HostRows, steps: _Steps, present: np.ndarray, sums: dict[str, np.ndarray | None]) -> Columns:
-    """Return number, first and last instant, and peaks of each job over the cells that are present."""
+def _reduced(rows: HostRows, steps: _Steps, present: np.ndarray, levels: dict[str, np.ndarray | None]) -> Columns:
+    """Return number, first and last instant, and peaks of each job over the cells present; in others levels are 0."""
     jobs = len(steps.size)
     at = np.flatnonzero(present)
     low = np.searchsorted(at, steps.offset)
@@ -152,47 +133,38 @@ def _reduced(rows: HostRows, steps: _Steps, present: np.ndarray, sums: dict[str,
         for which, cells in enumerate((at[low[there]], at[high[there] - 1])):
             time[which, there] = rows.runs.time[cells - steps.offset[there] + steps.first_run[there]]
         for place, name in enumerate(PEAKS):
-            values = sums[name]
-            if values is None:
-                continue
-            part = sums.get(f"{name}_part")
-            of_cells = values if part is None else values + part / float(ONE)
-            peaks[place] = np.maximum.reduceat(np.where(present, of_cells, 0.0), steps.offset)
+            if (values := levels[name]) is not None:
+                peaks[place] = np.maximum.reduceat(values, steps.offset)
     return {"first": time[0], "last": time[1], "n": number, "peaks": peaks}
 
 
 def _flags_of_rows(rows: HostRows, starts: np.ndarray, jobs: int, steps: _Steps) -> Columns:
     """Return the cards that rows of each job use, and whether one failed."""
-    gpus, failed = np.zeros(jobs, np.uint64), np.zeros(jobs, np.int8)
-    for name, target in (("gpus", gpus), ("gpufail", failed)):
-        if rows[name].any():
-            some = np.flatnonzero(rows[name] if rows.good is None else (rows[name] != 0) & rows.good)
-            _flag(target, np.searchsorted(starts, some, "right") - 1, rows[name][some])
-    return {"gpus": gpus, "gpufail": failed}
+    found: Columns = {"gpus": np.zeros(jobs, np.uint64), "gpufail": np.zeros(jobs, np.int8)}
+    for name in found:
+        values = rows[name]
+        if values.any():
+            found[name] = _united(name, values if rows.good is None else values * rows.good, starts)
+    return found
 
 
-def _flag(target: np.ndarray, number: np.ndarray, values: np.ndarray) -> None:
-    """Add flags to those of some numbers, which ascend."""
-    if len(number) == 0:
-        return
-    starts = np.flatnonzero(np.append(True, number[1:] != number[:-1]))
-    if target.dtype == np.uint64:
-        target[number[starts]] = union_of_gpus(values, starts)
-    else:
-        target[number[starts]] = np.maximum.reduceat(values, starts)
+def _united(name: str, values: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Return the flags of each run of rows."""
+    united = union_of_gpus(values, starts) if name == "gpus" else np.maximum.reduceat(values, starts)
+    return united.astype(np.uint64 if name == "gpus" else np.int8)
 
 
-def details_of(rows: HostRows, steps: _Steps, detailed: np.ndarray) -> tuple[Columns, Columns]:
+def details_of(rows: HostRows, steps: _Steps, jobs: Columns, detailed: np.ndarray) -> tuple[Columns, Columns]:
     """Return the heads of the streams of some jobs, and the sums and peaks of what does not depend on heads."""
-    heads, parts, _, _ = _details(rows, steps, detailed)
+    heads, parts, _, _ = _details(rows, steps, jobs, detailed)
     return heads, parts
 
 
 def details_apart(
-    rows: HostRows, steps: _Steps, detailed: np.ndarray
+    rows: HostRows, steps: _Steps, jobs: Columns, detailed: np.ndarray
 ) -> tuple[tuple[Columns, Columns], tuple[Columns, Columns]]:
     """Return the details of some jobs, and those of the others."""
-    heads, parts, of_heads, of_parts = _details(rows, steps, np.ones(len(detailed), bool))
+    heads, parts, of_heads, of_parts = _details(rows, steps, jobs, np.ones(len(detailed), bool))
 
     def chosen(jobs: np.ndarray) -> tuple[Columns, Columns]:
         return (
@@ -203,91 +175,108 @@ def details_apart(
     return chosen(detailed), chosen(~detailed)
 
 
-def _details(rows: HostRows, steps: _Steps, detailed: np.ndarray) -> tuple[Columns, Columns, np.ndarray, np.ndarray]:
-    """Return the details of some jobs, and the number of the job of each row."""
+def _details(
+    rows: HostRows, steps: _Steps, jobs: Columns, detailed: np.ndarray
+) -> tuple[Columns, Columns, np.ndarray, np.ndarray]:
+    """Return the details of some jobs, and the number of the job of each row.
+
+    Cells with heads are open: what heads add to them is not known yet, but what others add is. All other cells are
+    closed. What these come to is what the job does, without its open cells, for whole numbers can be taken off again.
+    """
     heads = heads_of(rows, np.flatnonzero(detailed[steps.of_stream]))
     head = heads["row"][heads["kind"] <= OUTSIDE]
-    inside = heads["row"][heads["kind"] == HEAD]
     counting = head[rows.counting(head)]
-    cell = steps.cell[counting]
     is_open = np.zeros(steps.cells, bool)
-    is_open[steps.cell[inside]] = True
-    left = steps.samples - np.bincount(cell, minlength=steps.cells)
-    is_detailed = np.repeat(detailed, steps.size)
-    closed = (left > 0) & ~is_open & is_detailed
-    open_cells = np.flatnonzero((left > 0) & is_open & is_detailed)
-    sums: dict[str, np.ndarray | None] = {}
-    for name, values in steps.sums.items():
-        sums[name] = None
-        if values is not None:
-            of_rows = steps.values[name]
-            assert of_rows is not None
-            of_heads = of_rows[counting]
-            sums[name] = values - _added(cell, of_heads, steps.cells, steps.widest) if len(cell) else values
-    of_jobs = _reduced(rows, steps, closed, sums)
+    is_open[steps.cell[heads["row"][heads["kind"] == HEAD]]] = True
+    opened = np.flatnonzero(is_open)
+    of_opened = np.searchsorted(steps.offset, opened, "right") - 1
+    place = np.searchsorted(opened, steps.cell[counting])
+    left = steps.samples[opened] - np.bincount(place, minlength=len(opened))
+    with_heads, others = (np.zeros((len(SUMMED), len(opened)), np.int64) for _ in range(2))
+    for at, name in enumerate(SUMMED):
+        sums, values = steps.sums[name], steps.values[name]
+        if sums is not None and values is not None:
+            with_heads[at] = sums[opened]
+            others[at] = with_heads[at] - added(place, values[counting], len(opened), steps.widest)
+    closed = (steps.samples > 0) & ~is_open & np.repeat(detailed, steps.size)
+    of_jobs = _reduced(rows, steps, closed, {name: _without(values, opened) for name, values in steps.levels.items()})
     there = np.flatnonzero(of_jobs["n"])
-    totals = np.zeros((len(SUMMED), steps.cells), np.int64)
-    for place, name in enumerate(SUMMED):
-        if (values := sums[name]) is not None:
-            totals[place] = values
-    # Cards and failures of samples that are no heads: of a step that is open, or of the job.
-    of_cells: Columns = {"gpus": np.zeros(len(open_cells), np.uint64), "gpufail": np.zeros(len(open_cells), np.int8)}
-    of_all: Columns = {"gpus": np.zeros(len(steps.size), np.uint64), "gpufail": np.zeros(len(steps.size), np.int8)}
-    for name, of_job in of_all.items():
-        if not rows[name].any():
-            continue
-        some = rows[name] != 0 if rows.good is None else (rows[name] != 0) & rows.good
-        some[head] = False
-        at = np.flatnonzero(some)
-        cells = steps.cell[at]
-        in_job = at[closed[cells]]
-        number = np.searchsorted(steps.offset, steps.cell[in_job], "right") - 1
-        _flag(of_job, number, rows[name][in_job])
-        in_step = at[is_open[cells] & is_detailed[cells]]
-        place = np.searchsorted(open_cells, steps.cell[in_step])
-        order = np.argsort(place, kind="stable")
-        _flag(of_cells[name], place[order], rows[name][in_step[order]])
-    of_open = np.searchsorted(steps.offset, open_cells, "right") - 1
-    open_time = rows.runs.time[open_cells - steps.offset[of_open] + steps.first_run[of_open]]
-    open_sums = {name: None if values is None else values[open_cells] for name, values in sums.items()}
-    peaks = np.zeros((len(PEAKS), len(open_cells)))
-    for at_peak, name in enumerate(PEAKS):
-        if (values := open_sums[name]) is not None:
-            part = open_sums.get(f"{name}_part")
-            peaks[at_peak] = values if part is None else values + part / float(ONE)
-    row = rows.starts[steps.first_stream]
+    of_jobs["sums"] = normalized(
+        jobs["sums"][:, there] - _sums_by_job(with_heads, of_opened, len(steps.size))[:, there]
+    )
+
+    keep = left > 0
+    opened, of_opened, others = opened[keep], of_opened[keep], normalized(others[:, keep])
+    of_all, of_cells = _flags(rows, steps, head, is_open, opened)
+    open_time = rows.runs.time[opened - steps.offset[of_opened] + steps.first_run[of_opened]]
     parts = joined_columns(
         [
             {name: of_jobs[name][..., there] for name in ("first", "last", "n", "peaks")}
             | {
-                "row": row[there],
-                "sums": normalized(_closed_totals(totals, closed, steps)[:, there]),
+                "sums": of_jobs["sums"],
                 "gpus": of_all["gpus"][there],
                 "gpufail": of_all["gpufail"][there],
             },
             {
-                "row": row[of_open],
                 "first": open_time,
                 "last": open_time,
-                "n": np.zeros(len(open_cells), np.int64),
-                "sums": normalized(totals[:, open_cells]),
-                "peaks": peaks,
+                "n": np.zeros(len(opened), np.int64),
+                "sums": others,
+                "peaks": floats(others),
                 "gpus": of_cells["gpus"],
                 "gpufail": of_cells["gpufail"],
             },
         ]
     )
-    row = parts.pop("row")
-    alone = rows["job"][row] == 0
-    parts |= {name: rows[name][row] for name in ("host", "job", "epoch")}
-    of_stream = {"user": rows["user"][row], "cmd": rows["cmd"][row], "group": rows.group[row], "which": rows.which[row]}
-    parts |= {name: np.where(alone, of_stream[name], 0).astype(np.int64) for name in STREAM_KEY[2:]}
+    of_parts = np.concatenate([there, of_opened])
+    parts |= _keys(rows.streams.take(steps.first_stream[of_parts]))
     of_heads = steps.of_stream[np.searchsorted(rows.starts, heads.pop("row"), "right") - 1]
-    return heads, parts, of_heads, np.concatenate([there, of_open])
+    return heads, parts, of_heads, of_parts
 
 
-def _closed_totals(totals: np.ndarray, closed: np.ndarray, steps: _Steps) -> np.ndarray:
-    if len(steps.offset) == 0:
-        return totals
-    result: np.ndarray = np.add.reduceat(totals * closed, steps.offset, axis=1)
-    return result
+def _keys(first: Streams) -> Columns:
+    """Return the keys of jobs by their first streams; where there is no job, a stream stands for itself."""
+    keys: Columns = {name: first[name] for name in ("host", "job", "epoch")}
+    alone = keys["job"] == 0
+    return keys | {name: np.where(alone, first[name], 0).astype(np.int64) for name in STREAM_KEY[2:]}
+
+
+def _without(values: np.ndarray | None, cells: np.ndarray) -> np.ndarray | None:
+    """Return values with 0 in some cells."""
+    if values is None:
+        return None
+    rest = values.copy()
+    rest[cells] = 0
+    return rest
+
+
+def _sums_by_job(sums: np.ndarray, job: np.ndarray, jobs: int) -> np.ndarray:
+    """Return the sums of each job from those of cells, of which `job` ascends."""
+    totals = np.zeros((len(SUMMED), jobs), np.int64)
+    starts = np.flatnonzero(np.append(True, job[1:] != job[:-1])[: len(job)])
+    if len(starts):
+        totals[:, job[starts]] = np.add.reduceat(sums, starts, axis=1)
+    return totals
+
+
+def _flags(
+    rows: HostRows, steps: _Steps, head: np.ndarray, is_open: np.ndarray, opened: np.ndarray
+) -> tuple[Columns, Columns]:
+    """Return cards and failures of samples that are no heads: of the closed cells of each job, and of open cells."""
+    of_jobs: Columns = {"gpus": np.zeros(len(steps.size), np.uint64), "gpufail": np.zeros(len(steps.size), np.int8)}
+    of_cells: Columns = {"gpus": np.zeros(len(opened), np.uint64), "gpufail": np.zeros(len(opened), np.int8)}
+    for name in of_jobs:
+        if not rows[name].any():
+            continue
+        values = rows[name].copy() if rows.good is None else rows[name] * rows.good
+        values[head] = 0
+        at = np.flatnonzero(values)
+        at = at[is_open[steps.cell[at]]]
+        place = np.searchsorted(opened, steps.cell[at])
+        order = np.argsort(place, kind="stable")
+        place, at = place[order], at[order]
+        starts = np.flatnonzero(np.append(True, place[1:] != place[:-1])[: len(place)])
+        of_cells[name][place[starts]] = _united(name, values[at], starts)
+        values[at] = 0
+        of_jobs[name] = _united(name, values, rows.starts[steps.first_stream])
+    return of_jobs, of_cells

@@ -4,12 +4,25 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-__all__ = ["PEAKS", "SUMMED", "Columns", "exact", "floats", "joined_columns", "normalized", "ranges", "sums_of"]
+__all__ = [
+    "PEAKS",
+    "SUMMED",
+    "WHOLE",
+    "Columns",
+    "added",
+    "exact",
+    "floats",
+    "joined_columns",
+    "normalized",
+    "ranges",
+    "sums_of",
+]
 
 Columns = dict[str, np.ndarray]
 
 FRACTION_BITS = 44
 ONE = 1 << FRACTION_BITS
+WHOLE = float(1 << 53)  # up to here whole numbers are exact as floating-point ones
 
 # Of a step, or of many: whole parts and fractions (in units of 2**-44) of percentages, and whole numbers.
 SUMMED = ("util", "util_part", "gpu_pct", "gpu_pct_part", "cpu_kib", "rss_kib", "gpu_kib", "threads")
@@ -50,6 +63,15 @@ def sums_of(rows: Mapping[str, np.ndarray], util: np.ndarray, gpu_pct: np.ndarra
     sums[2], sums[3] = exact(gpu_pct)
     for place, name in enumerate(SUMMED[4:], 4):
         sums[place] = rows[name]
+    return sums
+
+
+def added(cell: np.ndarray, values: np.ndarray, cells: int, widest: int) -> np.ndarray:
+    """Return the sums of whole numbers by cell, as whole numbers."""
+    if len(values) == 0 or float(values.max()) * max(widest, 1) < WHOLE:
+        return np.bincount(cell, values, cells)
+    sums = np.zeros(cells, np.int64)
+    np.add.at(sums, cell, values.astype(np.int64))
     return sums
 
 

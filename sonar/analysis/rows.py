@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sonar.analysis.exact import SUMMED, exact
 from sonar.analysis.merge import TAIL_S
-from sonar.analysis.samples import Samples, dense, ordered_by
+from sonar.analysis.samples import Samples, Streams, dense, ordered_by
 from sonar.analysis.streams import is_old_version, utilization
 
 if TYPE_CHECKING:
     from sonar.analysis.select import RecordFilter
     from sonar.verbs.query import Window
 
-__all__ = ["HostRows", "Runs", "rows_of_hosts"]
+__all__ = ["KEYS", "HostRows", "Runs", "are_in_order", "rows_of_hosts", "streams_of"]
 
 _LARGEST = float(1 << 40)
 _NEUTRALIZED = ("cpu_kib", "rss_kib", "gpu_pct", "gpu_kib", "cputime_s")
-_USED = (
-    "time", "host", "job", "epoch", "user", "cmd", "pid", "ppid", "rolledup", "cpu_pct", "gpus", "gpufail", "threads",
-    *_NEUTRALIZED,
-)  # fmt: skip
+_VALUES = ("time", "cpu_pct", "gpus", "gpufail", "threads", *_NEUTRALIZED)
+KEYS = ("host", "job", "epoch", "user", "cmd", "pid", "ppid", "rolledup")
+"""The columns that tell streams apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +38,13 @@ class Runs:
 class HostRows:
     """Samples that pass a filter, by host, stream and time, each instant of a stream once.
 
-    first, starts, length: where streams begin; head: up to where what a sample adds depends on the stream's past
+    starts, length: where the rows of streams are; head: up to where what a sample adds depends on the stream's past
     (row numbers, of each stream the last one); good: whether a sample counts, None if all do; run: the number of the
     run of each row; brief: of which streams there is one head, though they have more samples that might be.
     """
 
     samples: Samples
+    streams: Streams
     starts: np.ndarray
     length: np.ndarray
     last_head: np.ndarray
@@ -52,8 +53,6 @@ class HostRows:
     kept: np.ndarray | None
     inside: np.ndarray | None
     good: np.ndarray | None
-    group: np.ndarray  # of streams: whether they are groups of processes
-    which: np.ndarray
     run: np.ndarray
     runs: Runs
     brief: np.ndarray | None = None
@@ -61,7 +60,7 @@ class HostRows:
     def in_brief(self) -> "HostRows":
         """Return the same with one head a stream where that is known to do if the head counts."""
         ends = self.starts + self.length - 1
-        is_brief = ~self.group[self.starts] & (self.last_head <= self.starts + 1) & (self.last_kept == ends)
+        is_brief = ~self.streams["group"] & (self.last_head <= self.starts + 1) & (self.last_kept == ends)
         return replace(self, last_head=np.where(is_brief, self.starts, self.last_head), brief=is_brief)
 
     def __getitem__(self, column: str) -> np.ndarray:
@@ -78,6 +77,21 @@ class HostRows:
         """Return which of some rows are within the window."""
         return np.ones(len(rows), bool) if self.inside is None else self.inside[rows]
 
+    def summands(self) -> dict[str, np.ndarray | None]:
+        """Return what rows add to sums, by name of SUMMED: None where that is nothing."""
+        values: dict[str, np.ndarray | None] = dict.fromkeys(SUMMED)
+        util = self.util if self.good is None else np.where(self.good, self.util, 0.0)
+        values["util"], values["util_part"] = exact(util)
+        for name in ("gpu_pct", *SUMMED[4:]):
+            of_rows = self[name]
+            if of_rows.any():
+                values[name] = of_rows if self.good is None else np.where(self.good, of_rows, of_rows.dtype.type(0))
+        share = values["gpu_pct"]
+        if share is not None and share.dtype.kind == "f":
+            values["gpu_pct"], part = exact(share)
+            values["gpu_pct_part"] = part if part.any() else None
+        return values
+
 
 def rows_of_hosts(samples: Samples, records: "RecordFilter", window: "Window | None") -> HostRows | None:
     """Return the rows of some hosts' samples; None if those of a host cannot be summarized. There is a sample.
@@ -91,38 +105,51 @@ def rows_of_hosts(samples: Samples, records: "RecordFilter", window: "Window | N
     span = int(samples["time"].max()) - origin + 1
     hosts = len(samples.words["host"])
     place = samples["time"] - origin
+    streams = samples.streams
     if hosts > 1:
-        place += samples["host"] * span
+        place += samples["host"] * span if streams is None else np.repeat(streams["host"] * span, streams.length)
     number, at = _numbered(place, hosts * span)
     of_host, time = np.divmod(at, span)
     time += origin
     if np.any((np.diff(time) <= TAIL_S) & (of_host[1:] == of_host[:-1])):
         return None
     runs = Runs(time, np.searchsorted(of_host, np.arange(hosts + 1)))
-    samples = Samples({name: samples.columns[name] for name in _USED} | {"place": place}, samples.words)
-    passing = records.mask(samples)
-    if not passing.all():
-        samples = samples.take(np.flatnonzero(passing))
-    group, which, starts = _streams(samples)
+    used = _VALUES if streams else (*KEYS, *_VALUES)
+    samples = Samples({name: samples.columns[name] for name in used} | {"place": place}, samples.words)
+    if streams is None:
+        passing = records.mask(samples)
+        samples, streams = _by_stream(samples if passing.all() else samples.take(np.flatnonzero(passing)))
+    else:
+        passing = records.mask(Samples(streams.keys, samples.words))
+        if not passing.all():
+            samples = samples.take(np.flatnonzero(np.repeat(passing, streams.length)))
+            streams = streams.take(passing)
     if len(samples) == 0:
-        return _rows(samples, (group, which, starts), number, runs, None)
-    keys = [samples[name][starts] for name in ("host", "job", "epoch", "user", "cmd")]
-    numbers = dense(*keys, group[starts], which[starts])
-    time = samples["time"]
-    later = time[1:] > time[:-1]
-    later[starts[1:] - 1] = True
-    if np.any(numbers[1:] <= numbers[:-1]) or not later.all():
-        length = np.diff(np.append(starts, len(samples)))
-        numbers = np.repeat(numbers, length)
-        order = ordered_by(numbers, time)  # stable: of equal instants the first read stays first
-        numbers, time = numbers[order], time[order]
-        new = np.ones(len(order), bool)
-        new[1:] = (numbers[1:] != numbers[:-1]) | (time[1:] != time[:-1])
-        order, numbers = order[new], numbers[new]
-        samples = samples.take(order)
-        group, which, starts = _streams(samples)
+        return _rows(samples, streams, number, runs, None)
     samples = _neutralized(samples)
-    return _rows(samples, (group, which, starts), number, runs, window) if _is_whole(samples) else None
+    return _rows(samples, streams, number, runs, window) if _is_whole(samples) else None
+
+
+def _by_stream(samples: Samples) -> tuple[Samples, Streams]:
+    """Return samples sorted by host, stream and time, each instant of a stream once, and their streams."""
+    streams = streams_of(samples)
+    if are_in_order(streams, samples["time"]):
+        return samples, streams
+    numbers = np.repeat(dense(*streams.keys.values()), streams.length)
+    order = ordered_by(numbers, samples["time"])  # stable: of equal instants the first read stays first
+    numbers, time = numbers[order], samples["time"][order]
+    new = np.ones(len(order), bool)
+    new[1:] = (numbers[1:] != numbers[:-1]) | (time[1:] != time[:-1])
+    samples = samples.take(order[new])
+    return samples, streams_of(samples)
+
+
+def are_in_order(streams: Streams, time: np.ndarray) -> bool:
+    """Whether rows are sorted by stream and time, each instant of a stream once."""
+    numbers = dense(*streams.keys.values())
+    later = time[1:] > time[:-1]
+    later[streams.starts[1:] - 1] = True
+    return bool(later.all()) and not np.any(numbers[1:] <= numbers[:-1])
 
 
 def _numbered(place: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -138,17 +165,18 @@ def _numbered(place: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     return number, at
 
 
-def _streams(samples: Samples) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return what else tells streams apart, and where the key changes."""
+def streams_of(samples: Samples) -> Streams:
+    """Return the runs of rows whose key is the same."""
     group = (samples["rolledup"] > 0) | (samples["pid"] == 0)
     which = np.where(group, samples["ppid"], samples["pid"]) if group.any() else samples["pid"]
+    keys = {name: samples[name] for name in KEYS[:5]} | {"group": group, "which": which}
     new = np.zeros(len(samples), bool)
     new[:1] = True
-    new[1:] = which[1:] != which[:-1]
-    for key in (*(samples[name] for name in ("host", "job", "epoch", "user", "cmd")), group):
+    for key in keys.values():
         if key.strides != (0,):
             new[1:] |= key[1:] != key[:-1]
-    return group, which, np.flatnonzero(new)
+    starts = np.flatnonzero(new)
+    return Streams({name: key[starts] for name, key in keys.items()}, np.diff(np.append(starts, len(samples))))
 
 
 def _neutralized(samples: Samples) -> Samples:
@@ -176,14 +204,13 @@ def _is_whole(samples: Samples) -> bool:
 
 def _rows(
     samples: Samples,
-    streams: tuple[np.ndarray, np.ndarray, np.ndarray],
+    streams: Streams,
     number: np.ndarray,
     runs: Runs,
     window: "Window | None",
 ) -> HostRows:
-    group, which, starts = streams
     size = len(samples)
-    length = np.diff(np.append(starts, size))
+    starts, length = streams.starts, streams.length
     time, used, place = samples["time"], samples["cputime_s"], samples["place"]
     run = number[place] if len(number) != len(runs.time) else np.searchsorted(number, place)
     inside = None
@@ -223,6 +250,6 @@ def _rows(
     if inside is not None:
         good &= inside
     return HostRows(
-        samples, starts, length, last_head, last_kept, util, kept, inside, None if good.all() else good, group, which,
-        run, runs,
+        samples, streams, starts, length, last_head, last_kept, util, kept, inside, None if good.all() else good, run,
+        runs,
     )  # fmt: skip

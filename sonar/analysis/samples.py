@@ -11,7 +11,17 @@ from sonar.read.schema import FLOAT_COLUMNS, TEXT_COLUMNS, sample_schema
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["NO_EPOCH", "Samples", "concatenated", "dense", "of_hosts", "ordered_by", "samples_of", "table_of"]
+__all__ = [
+    "NO_EPOCH",
+    "Samples",
+    "Streams",
+    "concatenated",
+    "dense",
+    "of_hosts",
+    "ordered_by",
+    "samples_of",
+    "table_of",
+]
 
 _WORD = 1 << 63
 
@@ -20,11 +30,39 @@ NO_EPOCH = -1
 
 
 @dataclass(frozen=True, slots=True)
+class Streams:
+    """The streams of rows that are sorted by host, stream and time: the key of each, and how many rows it has."""
+
+    keys: dict[str, np.ndarray]  # host, job, epoch, user, cmd; whether it is a group of processes, and which
+    length: np.ndarray
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        return self.keys[key]
+
+    def __len__(self) -> int:
+        return len(self.length)
+
+    @property
+    def starts(self) -> np.ndarray:
+        """The first row of each stream."""
+        starts: np.ndarray = np.cumsum(self.length) - self.length
+        return starts
+
+    def take(self, streams: np.ndarray) -> "Streams":
+        """Return the streams of a mask or in the order of an index."""
+        return Streams({name: values[streams] for name, values in self.keys.items()}, self.length[streams])
+
+
+@dataclass(frozen=True, slots=True)
 class Samples:
-    """Rows as columns of equal length; `words[column][code]` is the text behind a code."""
+    """Rows as columns of equal length; `words[column][code]` is the text behind a code.
+
+    Where the streams are known, the columns do without their keys.
+    """
 
     columns: dict[str, np.ndarray]
     words: dict[str, list[str]]
+    streams: Streams | None = None
 
     def __getitem__(self, column: str) -> np.ndarray:
         return self.columns[column]

@@ -77,4 +77,4 @@ def _words_mask(
 
     words = samples.words[column]
     wanted = np.array([(included is None or word in included) and word not in excluded for word in words], bool)
-    return wanted[samples[column]] if len(words) else np.zeros(len(samples), bool)
+    return wanted[samples[column]] if len(words) else np.zeros(len(samples[column]), bool)

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sonar.analysis.exact import SUMMED, Columns, normalized, ranges, sums_of
-from sonar.analysis.merge import union_of_gpus
+from sonar.analysis.exact import SUMMED, Columns, added, normalized, ranges
 from sonar.analysis.rows import HostRows, rows_of_hosts
 from sonar.analysis.samples import Samples, dense
+from sonar.gpusets import UNKNOWN
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -139,14 +139,14 @@ def summary_of(
 
         found, steps = jobs_of_rows(rows, sets)
         if details is Details.APART:
-            (heads, parts), others = details_apart(rows, steps, found["detailed"])
+            (heads, parts), others = details_apart(rows, steps, found, found["detailed"])
             return Summaries(hosts, words, sets, found, heads, parts, {}, runs, extents, others)
         if details is Details.ALL:
             found["detailed"][:] = True
         elif details is Details.LACKING:
             found["detailed"] = ~found["whole"]
         is_needed = details is not Details.LACKING or found["detailed"].any()
-        heads, parts = details_of(rows, steps, found["detailed"]) if is_needed else ({}, {})
+        heads, parts = details_of(rows, steps, found, found["detailed"]) if is_needed else ({}, {})
         return Summaries(hosts, words, sets, found, heads, parts, {}, runs, extents)
     heads, slots = _load(rows)
     return Summaries(hosts, words, sets, {}, heads, {}, slots, runs, extents)
@@ -171,8 +171,10 @@ def heads_of(rows: HostRows, streams: np.ndarray) -> Columns:
         is_brief = rows.brief[streams]
         last[first[is_brief]] = ends[is_brief]
         flags[first] |= (is_brief * BRIEF).astype(np.int8)
-    found: Columns = {name: rows[name][chosen] for name in ("host", "job", "epoch", "user", "cmd", "time")}
-    found |= {"group": rows.group[chosen].astype(np.int8), "which": rows.which[chosen]}
+    stream = np.concatenate([np.repeat(streams, last_head - starts + 1), streams[later_kept], streams[later_end]])
+    found: Columns = {name: rows.streams[name][stream] for name in ("host", "job", "epoch", "user", "cmd")}
+    found["time"] = rows["time"][chosen]
+    found |= {"group": rows.streams["group"][stream].astype(np.int8), "which": rows.streams["which"][stream]}
     found |= {name: rows[name][chosen].astype(float) for name in ("cputime_s", "cpu_pct", "gpu_pct")}
     found |= {name: rows[name][chosen].astype(np.int64) for name in SUMMED[4:]}
     found |= {"until": rows["time"][last], "used": rows["cputime_s"][last].astype(float)}
@@ -202,32 +204,34 @@ def _within(time: np.ndarray, window: "Window | None") -> np.ndarray:
 def _load(rows: HostRows) -> tuple[Columns, Columns]:
     """Return the heads of all streams, and a row for each half hour in which a host has steps with closed samples."""
     heads = heads_of(rows, np.arange(len(rows.starts)))
-    closed = np.ones(len(rows), bool) if rows.good is None else rows.good.copy()
-    closed[heads["row"][heads["kind"] <= OUTSIDE]] = False
     row = heads.pop("row")
-    run_is_closed = np.zeros(len(rows.runs.time), bool)
-    run_is_closed[rows.run[closed]] = True
-    heads["flags"] |= (run_is_closed[rows.run[row]] * CLOSED_HOST).astype(np.int8)
+    head = row[heads["kind"] <= OUTSIDE]
+    counting = head[rows.counting(head)]
+    runs = len(rows.runs.time)
+    number = np.bincount(rows.run if rows.good is None else rows.run[rows.good], minlength=runs)
+    most = int(number.max()) if runs else 0
+    number -= np.bincount(rows.run[counting], minlength=runs)
+    heads["flags"] |= ((number > 0)[rows.run[row]] * CLOSED_HOST).astype(np.int8)
+    sums = np.zeros((len(SUMMED), runs), np.int64)
+    for place, values in enumerate(rows.summands().values()):
+        if values is not None:
+            sums[place] = added(rows.run, values, runs, most)
+            sums[place] -= added(rows.run[counting], values[counting], runs, most).astype(np.int64)
     of_host = np.repeat(np.arange(len(rows.runs.bounds) - 1), np.diff(rows.runs.bounds))
-    slot_of_run = dense(of_host, rows.runs.time // HALF_HOUR)
-    at = np.flatnonzero(closed)
-    if len(at) == 0:
-        none = np.zeros(0, np.int64)
-        sums = np.zeros((len(SUMMED), 0), np.int64)
-        return heads, {"host": none, "slot": none, "n": none, "sums": sums, "gpus": none.astype(np.uint64)}
-    slot = slot_of_run[rows.run[at]]
-    order = np.argsort(slot.astype(np.int16) if slot_of_run[-1] < 1 << 15 else slot, kind="stable")
-    at, slot = at[order], slot[order]
-    starts = np.flatnonzero(np.append(True, slot[1:] != slot[:-1]))
-    chosen = rows.samples.take(at)
-    sums = sums_of(chosen.columns, rows.util[at], chosen["gpu_pct"])
-    return heads, {
-        "host": chosen["host"][starts],
-        "slot": chosen["time"][starts] // HALF_HOUR,
-        "n": np.bincount(slot_of_run[run_is_closed])[slot[starts]],
-        "sums": normalized(np.add.reduceat(sums, starts, axis=1)),
-        "gpus": union_of_gpus(chosen["gpus"], starts),
-    }
+    slot = rows.runs.time // HALF_HOUR
+    starts = np.flatnonzero(np.append(True, (slot[1:] != slot[:-1]) | (of_host[1:] != of_host[:-1]))[:runs])
+    slots: Columns = {"host": of_host[starts], "slot": slot[starts]}
+    slots["n"] = np.add.reduceat((number > 0).astype(np.int64), starts) if runs else number
+    slots["sums"] = normalized(np.add.reduceat(sums, starts, axis=1)) if runs else sums
+    gpus = np.zeros(len(starts), np.uint64)
+    if rows["gpus"].any():
+        cards = rows["gpus"].copy() if rows.good is None else rows["gpus"] * rows.good
+        cards[head] = 0
+        at = np.flatnonzero(cards)
+        np.bitwise_or.at(gpus, np.searchsorted(starts, rows.run[at], "right") - 1, cards[at])
+    slots["gpus"] = np.minimum(gpus, np.uint64(UNKNOWN))
+    there = slots["n"] > 0
+    return heads, {name: values[..., there] for name, values in slots.items()}
 
 
 def stream_number(heads: Columns) -> np.ndarray:

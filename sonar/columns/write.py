@@ -18,6 +18,7 @@ from sonar.places import opened, parquet_source, publishing, telling
 from sonar.read.columns import (
     COLUMNS_NAME,
     METADATA_KEY,
+    STREAMS_KEY,
     ColumnsFile,
     Facts,
     HostRows,
@@ -30,6 +31,7 @@ from sonar.read.files import LogFile, SampleReader, settled_end
 from sonar.read.layouts import COLUMNS_OF_TAGS
 from sonar.read.rows import DEFAULTS
 from sonar.read.schema import COLUMNS, FLOAT_COLUMNS, TEXT_COLUMNS, sample_schema
+from sonar.read.streams import StreamsWriter
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -169,6 +171,7 @@ class _Writing:
     def __init__(
         self, path: Path, files: list[LogFile], scales: dict[str, int], kept: _Kept, removing: frozenset[str]
     ) -> None:
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
         self._scales = scales
@@ -180,8 +183,9 @@ class _Writing:
         self._untold = {name: DEFAULTS[name] for name in COLUMNS if name not in _OF_TAGS and not has_envelopes}
         self._files = files
         self.schema = _schema(scales, frozenset(self._untold))
+        self._file = pa.OSFile(str(path), "wb")
         self._writer: pq.ParquetWriter = pq.ParquetWriter(
-            path,
+            self._file,
             self.schema,
             compression="zstd",
             compression_level=1,
@@ -197,11 +201,13 @@ class _Writing:
         self._values: dict[str, set[Any]] = {name: set() for name in COLUMNS}
         self.checksums: list[int] = []
         self.rollups = Rollups()
+        self._streams = StreamsWriter()
 
     def close(self) -> None:
         """Close the file, whatever became of it."""
         if self._writer.is_open:
             self._writer.close()
+        self._file.close()
 
     def run(self, reader: SampleReader, foreign: dict[str, list[_Part]] | None) -> Facts:
         """Write all rows; return the metadata. With `foreign` given, look first for rows in files of other hosts."""
@@ -236,8 +242,12 @@ class _Writing:
         constants = {name: next(iter(values)) for name, values in self._values.items() if len(values) == 1}
         of_rows = tuple(source for source in sources if source)
         facts = Facts(of_rows, self._hosts, dict(self._scales), constants | self._untold)
-        self._writer.add_key_value_metadata({METADATA_KEY: facts.encoded()})  # type: ignore[dict-item]
+        where, streams = self._file.tell(), self._streams.encoded()
+        self._file.write(streams)
+        metadata = {METADATA_KEY: facts.encoded(), STREAMS_KEY: f"{where} {len(streams)}"}
+        self._writer.add_key_value_metadata(metadata)  # type: ignore[arg-type]
         self._writer.close()
+        self._file.close()
         return facts
 
     def _add(self, host: str, parts: list[_Part]) -> None:
@@ -269,6 +279,7 @@ class _Writing:
             stored[name] = _numbered(stored[name], words)
         self.checksums.append(_checksum(len(samples), stored))
         self._note_values(samples)
+        self._streams.add(samples)
         self.rollups.add(samples, [host for host in samples.words["host"] if self._hosts[host].source >= 0])
         self._groups += 1
         self._pending = []

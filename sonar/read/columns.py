@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-    from sonar.analysis.samples import Samples
+    from sonar.analysis.samples import Samples, Streams
 
 __all__ = [
     "COLUMNS_NAME",
@@ -44,9 +44,11 @@ __all__ = [
 
 FORMAT = 1
 METADATA_KEY = b"sonar"
+STREAMS_KEY = b"sonar-streams"
 IDENTITY_KEY = b"sonar-columns"
 
 _DIGESTED = 4096
+_MANY = 8  # with an eighth of the row groups it pays to read the table of the streams
 
 _NUMPY_TYPES = {
     "gpus": "uint64",
@@ -156,6 +158,7 @@ class ColumnsFile:
 
     def __init__(self, path: Path) -> None:
         """Open it; raise OSError or pyarrow's ArrowInvalid for what is no such file."""
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
         self.path = path
@@ -163,9 +166,8 @@ class ColumnsFile:
         while True:  # until the path leads to the same file before and after it is opened
             self.identity = identity_of(path.stat())
             with telling(path):
-                self._file = pq.ParquetFile(
-                    parquet_source(path), read_dictionary=list(TEXT_COLUMNS), pre_buffer=is_object
-                )
+                self._source = parquet_source(path) if is_object else pa.OSFile(os.fspath(path), "rb")
+                self._file = pq.ParquetFile(self._source, read_dictionary=list(TEXT_COLUMNS), pre_buffer=is_object)
             if self.identity == identity_of(path.stat()):
                 break
         facts = Facts.decoded((self._file.metadata.metadata or {}).get(METADATA_KEY, b"{}"))
@@ -185,30 +187,38 @@ class ColumnsFile:
         return self._decoded(table, names, host)
 
     def samples(self, hosts: Sequence[str], columns: Sequence[str]) -> "Samples":
-        """Return the rows of some hosts, in the order of the file; whole numbers stay what they are."""
+        """Return the rows of some hosts, in the order of the file; whole numbers stay what they are.
+
+        Of many hosts the streams are told apart, and the columns are without their keys.
+        """
         import numpy as np
 
         from sonar.analysis.exact import ranges
+        from sonar.analysis.rows import KEYS
         from sonar.analysis.samples import NO_EPOCH, Samples
 
         constants = self.facts.constants
         wanted = [host for host in self.facts.hosts if host in set(hosts)]
         where = [self.facts.hosts[host] for host in wanted]
         groups = sorted({group for rows in where for group in range(rows.first, rows.last + 1)})
+        streams, words = self._streams(wanted) if len(groups) * _MANY >= self._file.num_row_groups else (None, {})
+        if streams is not None:
+            columns = [name for name in columns if name not in KEYS]
         names = [name for name in columns if name != "host" and name not in constants]
         table: Any = self._row_groups(groups, names)
         number = np.array([rows.rows for rows in where])
+        size = int(number.sum())
         taken = None
-        if int(number.sum()) < len(table):
+        if size < len(table):
             before = np.cumsum([0, *(self._file.metadata.row_group(group).num_rows for group in groups)])
             place = dict(zip(groups, before.tolist(), strict=False))
-            taken = ranges(
-                np.array([place[rows.first] + self._place(host) for host, rows in zip(wanted, where, strict=True)]),
-                number,
-            )
-        size = int(number.sum())
+            starts = np.array([place[rows.first] + self._place(host) for host, rows in zip(wanted, where, strict=True)])
+            if np.array_equal(starts[1:], starts[:-1] + number[:-1]):
+                table = table.slice(int(starts[0]), size)
+            else:
+                taken = ranges(starts, number)
         found: dict[str, Any] = {}
-        words = {"host": wanted}
+        words["host"] = wanted
         for name in columns:
             if name == "host":
                 found[name] = np.repeat(np.arange(len(wanted)), number)
@@ -230,8 +240,20 @@ class ColumnsFile:
                 scale = self.facts.scales.get(name, 1)
                 if scale > 1:
                     values = values / float(scale)
-            found[name] = values if taken is None else values[taken]
-        return Samples(found, words)
+            found[name] = values if taken is None else values.take(taken)
+        return Samples(found, words, streams)
+
+    def _streams(self, hosts: list[str]) -> "tuple[Streams | None, dict[str, list[str]]]":
+        """Return the streams of some hosts, and their words; None if the file does not tell."""
+        from sonar.read.streams import streams_in
+
+        where = (self._file.metadata.metadata or {}).get(STREAMS_KEY)
+        if where is None:
+            return None, {}
+        offset, size = map(int, where.split())
+        with telling(self.path):
+            content = self._source.read_at(size, offset)  # type: ignore[call-arg]
+        return streams_in(content, hosts) or (None, {})
 
     def removed(self) -> "Iterator[tuple[str, pa.Table]]":
         """Yield each file that was removed from the log, with the rows that were in it, in order."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
@@ -182,6 +183,12 @@ class _Days:
             self._known[key] = _known_of(*key, verb, with_runs=with_runs)
         return self._known[key]
 
+    @property
+    def row_groups(self) -> "Mapping[str, int]":
+        """In which row group of the columns of some day each host is, which is much the same on others."""
+        known = next((self._known[day] for day in self.columns), None)
+        return {host: rows.first for host, rows in known.hosts.items()} if known else {}
+
 
 @dataclass(frozen=True, slots=True)
 class _Known:
@@ -273,8 +280,8 @@ def _portions(query: "Query", whole: _Portion, hosts: list[str], days: _Days) ->
     elif days.columns:
         at_once = max(min(at_once, len(hosts) // (2 * query.scan.jobs)), 1)
     portions = []
-    for at in range(0, len(hosts), at_once):
-        some = frozenset(hosts[at : at + at_once])
+    for first, last in pairwise([*_cuts(hosts, at_once, days.row_groups), len(hosts)]):
+        some = frozenset(hosts[first:last])
         rolled, columns = (
             tuple((*day, some.intersection(wanted)) for day, wanted in of_days.items() if not some.isdisjoint(wanted))
             for of_days in (days.rolled, days.columns)
@@ -282,6 +289,16 @@ def _portions(query: "Query", whole: _Portion, hosts: list[str], days: _Days) ->
         made = tuple(replace(part, hosts=part.hosts & some) for part in whole.made if part.hosts & some)
         portions.append(replace(whole, from_rollups=rolled, from_columns=columns, made=made))
     return tuple(portions)
+
+
+def _cuts(hosts: list[str], at_once: int, group: "Mapping[str, int]") -> list[int]:
+    """Return where portions of about so many hosts begin: where a row group does if one is near; it is read once."""
+    cuts = []
+    for at in range(0, len(hosts), at_once):
+        near = range(at, max(at - at_once // 2, 0), -1)
+        begins = (place for place in near if group.get(hosts[place]) != group.get(hosts[place - 1], -1))
+        cuts.append(next(begins, at))
+    return cuts
 
 
 def _filters(records: "RecordFilter") -> bool:
