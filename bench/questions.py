@@ -4,7 +4,7 @@
 
 small (the default) is 10 hosts and 7 days, 117 MB; medium 100 hosts and 30 days, 5 GB; large 1,000 hosts and 30 days,
 of which only columns are kept; a size may also be given as 1000x3. The data are made once, in bench/data. Prints a
-table, and writes build/questions.json.
+table, and writes bench/results.json.
 
 Yardsticks: reading the same text; DuckDB with the same text, and with SQL over the same Parquet files, which asks for
 the sums of the same samples, without what else Sonar does (streams that break off, filters of samples, merged hosts).
@@ -141,8 +141,7 @@ def main() -> None:
     stored = sum(path.stat().st_size for path in root.rglob("0+*") if path.suffix in {".parquet", ".arrow"})
     title = f"Questions to {hosts} hosts, {days} days: {size / 1e6:,.0f} MB of text, {stored / 1e6:,.0f} MB of columns"
     print(table(title, list(results.items())))
-    known = HERE.parent / "build" / "questions.json"
-    known.parent.mkdir(exist_ok=True)
+    known = HERE / "results.json"
     everything = json.loads(known.read_text()) if known.exists() else {}
     everything[name] = {"text_bytes": size, "column_bytes": stored} | {
         what: asdict(cost) for what, cost in results.items()

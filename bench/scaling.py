@@ -4,7 +4,7 @@
 
 The data are those of bench/questions.py, with their columns. What the smallest question costs, a host and a day, is
 taken off before the exponent is fitted, to what costs clearly more than that; 1 is as much as there is more of. Writes
-build/scaling.svg.
+bench/scaling.svg.
 """
 
 import math
@@ -55,7 +55,7 @@ def main() -> None:
         small, large = (f"{cost.cpu_s:.2f}, {cost.peak_mb:.0f}" for cost in (least, most))
         print(f"| {question} | {small} | {large} | {exponents} |")
     print()
-    chart = HERE.parent / "build" / "scaling.svg"
+    chart = HERE / "scaling.svg"
     chart.parent.mkdir(exist_ok=True)
     chart.write_text(_chart(found))
 

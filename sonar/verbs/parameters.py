@@ -32,6 +32,7 @@ __all__ = [
     "ROW_OPTIONS",
     "SYSTEM_COMMANDS",
     "WINDOW_OPTIONS",
+    "UndescribedNodesError",
     "asks_for_own_records",
     "check_options",
     "options_of",
@@ -45,9 +46,9 @@ _TRUE = frozenset({"true", REMOTE_TRUE})
 _UNSIGNED = re.compile(r"\+?[0-9]{1,18}", re.ASCII)
 _FLOAT = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
 
-# Accounts that a question for one job number never means.
 # Verbs that look at the present time only to find the window, and for the field that has it.
 _OF_THEIR_WINDOW = frozenset({"jobs", "load", "parse", "profile", "uptime"})
+# Accounts that a question for one job number never means.
 _SYSTEM_USERS = frozenset({"root", "zabbix"})
 
 WINDOW_OPTIONS = (
@@ -71,6 +72,10 @@ ROW_OPTIONS = (
     Option("sort", "order of the rows: fields joined by commas, - before one for descending", metavar="FIELDS"),
 )
 FORMAT_OPTION = Option("fmt", "fields and format of the output; --fmt=help lists them", metavar="SPEC")
+
+
+class UndescribedNodesError(SonarError):
+    """Something relative to the size of nodes is asked for, and neither a description nor any node tells sizes."""
 
 
 def options_of(verb: Verb) -> tuple[Option, ...]:
@@ -126,7 +131,7 @@ def query_of(
     if isinstance(data, Path) and _needs_capacities(verb, own, fmt, used):
         nodes = {**stored_nodes(topics, window.start, window.end), **(nodes or {})} or None
     if nodes is None and any(field.relative for field in used):
-        raise SonarError("Relative values requested without config file")
+        raise UndescribedNodesError("Relative values requested without config file")
     note_window(timeless=_is_timeless(verb, given, window, now, used))
     query = Query(
         options=own,
