@@ -244,7 +244,7 @@ class _Writing:
         facts = Facts(of_rows, self._hosts, dict(self._scales), constants | self._untold)
         where, streams = self._file.tell(), self._streams.encoded()
         self._file.write(streams)
-        metadata = {METADATA_KEY: facts.encoded(), STREAMS_KEY: f"{where} {len(streams)}"}
+        metadata = {METADATA_KEY: facts.encoded(), STREAMS_KEY: f"{where} {len(streams)} {zlib.crc32(streams)}"}
         self._writer.add_key_value_metadata(metadata)  # type: ignore[arg-type]
         self._writer.close()
         self._file.close()

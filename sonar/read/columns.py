@@ -8,6 +8,7 @@ samples of a directory are, at every moment: the rows whose source is unchanged,
 
 import json
 import os
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -244,15 +245,17 @@ class ColumnsFile:
         return Samples(found, words, streams)
 
     def _streams(self, hosts: list[str]) -> "tuple[Streams | None, dict[str, list[str]]]":
-        """Return the streams of some hosts, and their words; None if the file does not tell."""
+        """Return the streams of some hosts, and their words; None if the file does not tell, or is damaged there."""
         from sonar.read.streams import streams_in
 
         where = (self._file.metadata.metadata or {}).get(STREAMS_KEY)
         if where is None:
             return None, {}
-        offset, size = map(int, where.split())
+        offset, size, checksum = map(int, where.split())
         with telling(self.path):
             content = self._source.read_at(size, offset)  # type: ignore[call-arg]
+        if zlib.crc32(content) != checksum:
+            return None, {}
         return streams_in(content, hosts) or (None, {})
 
     def removed(self) -> "Iterator[tuple[str, pa.Table]]":

@@ -12,7 +12,7 @@ from sonar.columns import write
 from sonar.columns.refresh import days_of, refresh
 from sonar.columns.write import write_columns
 from sonar.errors import SonarError
-from sonar.read.columns import COLUMNS_NAME
+from sonar.read.columns import COLUMNS_NAME, STREAMS_KEY, ColumnsFile
 from sonar.read.files import SampleReader
 
 LINE = (
@@ -71,6 +71,21 @@ def test_damage_is_found_before_the_rename(root: Path, monkeypatch: pytest.Monke
             assert path.read_bytes() == damaged["content"]
             assert pq.read_table(path).equals(rows)
     assert found > 50
+
+
+def test_a_damaged_table_of_streams_is_not_believed(root: Path) -> None:
+    (day,) = days_of(root, date.min, date.max)
+    assert refresh([day], 1, lambda _day, _size: None) == []
+    path = day.directory / COLUMNS_NAME
+    good = path.read_bytes()
+    where, size, _checksum = map(int, (pq.read_metadata(path).metadata or {})[STREAMS_KEY].split())
+    whole = ColumnsFile(path).samples(["n1", "n2"], ["job", "time"])
+    assert whole.streams is not None
+    for at in Random(3).sample(range(where, where + size), 40):
+        path.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
+        damaged = ColumnsFile(path).samples(["n1", "n2"], ["job", "time"])
+        assert damaged.streams is None
+        assert len(damaged["job"]) == len(damaged["time"]) == len(whole)
 
 
 def test_rows_that_changed_places_are_found(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
